@@ -13,15 +13,25 @@ from typing import TYPE_CHECKING
 __all__ = [
     "Explorer",
     "INK",
+    "NoiseSchedule",
     "Picture",
+    "SCHEDULES",
+    "at_step",
     "attempt",
     "check_error",
     "check_number",
+    "check_same_shape",
     "choice",
+    "cosine_betas",
     "explore",
+    "linear_betas",
+    "make_schedule",
     "picture",
+    "q_step",
+    "quadratic_betas",
     "save_figure",
     "show_images",
+    "sigmoid_betas",
     "slider",
     "use_style",
 ]
@@ -30,12 +40,22 @@ if TYPE_CHECKING:
     from ddpm_lit.checks import attempt as attempt
     from ddpm_lit.checks import check_error as check_error
     from ddpm_lit.checks import check_number as check_number
+    from ddpm_lit.forward import check_same_shape as check_same_shape
+    from ddpm_lit.forward import q_step as q_step
     from ddpm_lit.plotting import INK as INK
     from ddpm_lit.plotting import Picture as Picture
     from ddpm_lit.plotting import picture as picture
     from ddpm_lit.plotting import save_figure as save_figure
     from ddpm_lit.plotting import show_images as show_images
     from ddpm_lit.plotting import use_style as use_style
+    from ddpm_lit.schedules import SCHEDULES as SCHEDULES
+    from ddpm_lit.schedules import NoiseSchedule as NoiseSchedule
+    from ddpm_lit.schedules import at_step as at_step
+    from ddpm_lit.schedules import cosine_betas as cosine_betas
+    from ddpm_lit.schedules import linear_betas as linear_betas
+    from ddpm_lit.schedules import make_schedule as make_schedule
+    from ddpm_lit.schedules import quadratic_betas as quadratic_betas
+    from ddpm_lit.schedules import sigmoid_betas as sigmoid_betas
     from ddpm_lit.widgets import Explorer as Explorer
     from ddpm_lit.widgets import choice as choice
     from ddpm_lit.widgets import explore as explore
@@ -47,15 +67,25 @@ __version__ = "0.1.0"
 _HOME_OF: dict[str, str] = {
     "Explorer": "widgets",
     "INK": "plotting",
+    "NoiseSchedule": "schedules",
     "Picture": "plotting",
+    "SCHEDULES": "schedules",
+    "at_step": "schedules",
     "attempt": "checks",
     "check_error": "checks",
     "check_number": "checks",
+    "check_same_shape": "forward",
     "choice": "widgets",
+    "cosine_betas": "schedules",
     "explore": "widgets",
+    "linear_betas": "schedules",
+    "make_schedule": "schedules",
     "picture": "plotting",
+    "q_step": "forward",
+    "quadratic_betas": "schedules",
     "save_figure": "plotting",
     "show_images": "plotting",
+    "sigmoid_betas": "schedules",
     "slider": "widgets",
     "use_style": "plotting",
 }

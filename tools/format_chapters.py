@@ -1,0 +1,80 @@
+"""Bring the chapters into their one canonical form, or check that they are.
+
+    python tools/format_chapters.py           rewrite chapters that differ
+    python tools/format_chapters.py --check   name them and fail
+
+Canonical means: what JupyterLab writes when a chapter is saved unchanged, with the
+code of every cell formatted by ruff.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import jupytext
+from jupytext.config import load_jupytext_config
+
+from chapters import code_lines
+
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def format_cells(sources: list[str]) -> list[str]:
+    """Format many cells with one call of ruff; cells with magics are left alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"cell_{i}.py" for i in range(len(sources))]
+        for path, source in zip(paths, sources, strict=True):
+            path.write_text(source + "\n", encoding="utf-8")
+        command = [sys.executable, "-m", "ruff", "format", "--isolated", "--quiet"]
+        subprocess.run([*command, folder], capture_output=True, text=True)
+        return [path.read_text("utf-8").rstrip("\n") for path in paths]
+
+
+def canonical(text: str, settings: Path) -> str:
+    """The canonical text of a chapter."""
+    notebook = jupytext.reads(text, fmt="md:myst")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell, source in zip(code, format_cells([c.source for c in code]), strict=True):
+        cell.source = source
+    notebook.metadata["kernelspec"] = dict(KERNEL)
+    notebook.metadata["jupytext"] = {"default_lexer": "ipython3"}
+    config = load_jupytext_config(str(settings))
+    written = jupytext.writes(notebook, fmt="md:myst", config=config)
+    return re.sub(r" +jupytext_version:.*\n", "", written)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 1 when a chapter is not canonical and --check is given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare, do not write")
+    parser.add_argument("--root", type=Path, default=Path.cwd())
+    args = parser.parse_args(argv)
+    wrong = 0
+    for path in sorted((args.root / "chapters").glob("[0-9][0-9]-*.md")):
+        text = path.read_text("utf-8")
+        want = canonical(text, path)
+        if text == want:
+            continue
+        wrong += 1
+        if args.check:
+            pairs = zip(text.splitlines(), want.splitlines(), strict=False)
+            line = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 1)
+            print(
+                f"chapters/{path.name}:{line}: not canonical; run `make format`",
+                file=sys.stderr,
+            )
+        else:
+            path.write_text(want, encoding="utf-8")
+            print(f"chapters/{path.name}: formatted, {len(code_lines(want))} cells")
+    return 1 if wrong and args.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,6 +27,7 @@ __all__ = [
     "linear_betas",
     "make_schedule",
     "picture",
+    "q_sample",
     "q_step",
     "quadratic_betas",
     "save_figure",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ddpm_lit.checks import check_error as check_error
     from ddpm_lit.checks import check_number as check_number
     from ddpm_lit.forward import check_same_shape as check_same_shape
+    from ddpm_lit.forward import q_sample as q_sample
     from ddpm_lit.forward import q_step as q_step
     from ddpm_lit.plotting import INK as INK
     from ddpm_lit.plotting import Picture as Picture
@@ -81,6 +83,7 @@ _HOME_OF: dict[str, str] = {
     "linear_betas": "schedules",
     "make_schedule": "schedules",
     "picture": "plotting",
+    "q_sample": "forward",
     "q_step": "forward",
     "quadratic_betas": "schedules",
     "save_figure": "plotting",

@@ -27,6 +27,7 @@ __all__ = [
     "linear_betas",
     "make_schedule",
     "picture",
+    "q_posterior",
     "q_sample",
     "q_step",
     "quadratic_betas",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from ddpm_lit.plotting import save_figure as save_figure
     from ddpm_lit.plotting import show_images as show_images
     from ddpm_lit.plotting import use_style as use_style
+    from ddpm_lit.posterior import q_posterior as q_posterior
     from ddpm_lit.schedules import SCHEDULES as SCHEDULES
     from ddpm_lit.schedules import NoiseSchedule as NoiseSchedule
     from ddpm_lit.schedules import at_step as at_step
@@ -83,6 +85,7 @@ _HOME_OF: dict[str, str] = {
     "linear_betas": "schedules",
     "make_schedule": "schedules",
     "picture": "plotting",
+    "q_posterior": "posterior",
     "q_sample": "forward",
     "q_step": "forward",
     "quadratic_betas": "schedules",

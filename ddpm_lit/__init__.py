@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "Explorer",
+    "GaussianMixture",
     "INK",
     "NoiseSchedule",
     "Picture",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from ddpm_lit.forward import check_same_shape as check_same_shape
     from ddpm_lit.forward import q_sample as q_sample
     from ddpm_lit.forward import q_step as q_step
+    from ddpm_lit.mixture import GaussianMixture as GaussianMixture
     from ddpm_lit.plotting import INK as INK
     from ddpm_lit.plotting import Picture as Picture
     from ddpm_lit.plotting import picture as picture
@@ -70,6 +72,7 @@ __version__ = "0.1.0"
 
 _HOME_OF: dict[str, str] = {
     "Explorer": "widgets",
+    "GaussianMixture": "mixture",
     "INK": "plotting",
     "NoiseSchedule": "schedules",
     "Picture": "plotting",

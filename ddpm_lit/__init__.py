@@ -19,12 +19,14 @@ __all__ = [
     "SCHEDULES",
     "at_step",
     "attempt",
+    "bits_per_dim",
     "check_error",
     "check_number",
     "check_same_shape",
     "choice",
     "cosine_betas",
     "explore",
+    "gaussian_kl",
     "linear_betas",
     "make_schedule",
     "picture",
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from ddpm_lit.checks import attempt as attempt
     from ddpm_lit.checks import check_error as check_error
     from ddpm_lit.checks import check_number as check_number
+    from ddpm_lit.elbo import bits_per_dim as bits_per_dim
+    from ddpm_lit.elbo import gaussian_kl as gaussian_kl
     from ddpm_lit.forward import check_same_shape as check_same_shape
     from ddpm_lit.forward import q_sample as q_sample
     from ddpm_lit.forward import q_step as q_step
@@ -79,12 +83,14 @@ _HOME_OF: dict[str, str] = {
     "SCHEDULES": "schedules",
     "at_step": "schedules",
     "attempt": "checks",
+    "bits_per_dim": "elbo",
     "check_error": "checks",
     "check_number": "checks",
     "check_same_shape": "forward",
     "choice": "widgets",
     "cosine_betas": "schedules",
     "explore": "widgets",
+    "gaussian_kl": "elbo",
     "linear_betas": "schedules",
     "make_schedule": "schedules",
     "picture": "plotting",

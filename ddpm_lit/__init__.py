@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "ElboTerms",
     "Explorer",
     "GaussianMixture",
     "INK",
@@ -22,13 +23,20 @@ __all__ = [
     "bits_per_dim",
     "check_error",
     "check_number",
+    "check_range",
     "check_same_shape",
     "choice",
     "cosine_betas",
+    "elbo_terms",
     "explore",
     "gaussian_kl",
+    "kl_weight",
+    "level_log_prob",
     "linear_betas",
     "make_schedule",
+    "mean_from_noise",
+    "noise_from_v",
+    "noise_from_x",
     "picture",
     "q_posterior",
     "q_sample",
@@ -37,20 +45,36 @@ __all__ = [
     "save_figure",
     "show_images",
     "sigmoid_betas",
+    "simple_loss",
     "slider",
     "use_style",
+    "v_from_x",
+    "x_from_noise",
+    "x_from_v",
 ]
 
 if TYPE_CHECKING:
     from ddpm_lit.checks import attempt as attempt
     from ddpm_lit.checks import check_error as check_error
     from ddpm_lit.checks import check_number as check_number
+    from ddpm_lit.elbo import ElboTerms as ElboTerms
     from ddpm_lit.elbo import bits_per_dim as bits_per_dim
+    from ddpm_lit.elbo import elbo_terms as elbo_terms
     from ddpm_lit.elbo import gaussian_kl as gaussian_kl
+    from ddpm_lit.elbo import level_log_prob as level_log_prob
     from ddpm_lit.forward import check_same_shape as check_same_shape
     from ddpm_lit.forward import q_sample as q_sample
     from ddpm_lit.forward import q_step as q_step
+    from ddpm_lit.losses import check_range as check_range
+    from ddpm_lit.losses import kl_weight as kl_weight
+    from ddpm_lit.losses import simple_loss as simple_loss
     from ddpm_lit.mixture import GaussianMixture as GaussianMixture
+    from ddpm_lit.parameterization import mean_from_noise as mean_from_noise
+    from ddpm_lit.parameterization import noise_from_v as noise_from_v
+    from ddpm_lit.parameterization import noise_from_x as noise_from_x
+    from ddpm_lit.parameterization import v_from_x as v_from_x
+    from ddpm_lit.parameterization import x_from_noise as x_from_noise
+    from ddpm_lit.parameterization import x_from_v as x_from_v
     from ddpm_lit.plotting import INK as INK
     from ddpm_lit.plotting import Picture as Picture
     from ddpm_lit.plotting import picture as picture
@@ -75,6 +99,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF: dict[str, str] = {
+    "ElboTerms": "elbo",
     "Explorer": "widgets",
     "GaussianMixture": "mixture",
     "INK": "plotting",
@@ -86,13 +111,20 @@ _HOME_OF: dict[str, str] = {
     "bits_per_dim": "elbo",
     "check_error": "checks",
     "check_number": "checks",
+    "check_range": "losses",
     "check_same_shape": "forward",
     "choice": "widgets",
     "cosine_betas": "schedules",
+    "elbo_terms": "elbo",
     "explore": "widgets",
     "gaussian_kl": "elbo",
+    "kl_weight": "losses",
+    "level_log_prob": "elbo",
     "linear_betas": "schedules",
     "make_schedule": "schedules",
+    "mean_from_noise": "parameterization",
+    "noise_from_v": "parameterization",
+    "noise_from_x": "parameterization",
     "picture": "plotting",
     "q_posterior": "posterior",
     "q_sample": "forward",
@@ -101,8 +133,12 @@ _HOME_OF: dict[str, str] = {
     "save_figure": "plotting",
     "show_images": "plotting",
     "sigmoid_betas": "schedules",
+    "simple_loss": "losses",
     "slider": "widgets",
     "use_style": "plotting",
+    "v_from_x": "parameterization",
+    "x_from_noise": "parameterization",
+    "x_from_v": "parameterization",
 }
 
 

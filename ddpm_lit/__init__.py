@@ -11,13 +11,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "AttentionBlock",
+    "Downsample",
     "ElboTerms",
     "Explorer",
     "GaussianMixture",
     "INK",
     "NoiseSchedule",
     "Picture",
+    "ResidualBlock",
     "SCHEDULES",
+    "UNet",
+    "UNetConfig",
+    "Upsample",
     "at_step",
     "attempt",
     "bits_per_dim",
@@ -30,6 +36,7 @@ __all__ = [
     "elbo_terms",
     "explore",
     "gaussian_kl",
+    "ho_init",
     "kl_weight",
     "level_log_prob",
     "linear_betas",
@@ -47,6 +54,7 @@ __all__ = [
     "sigmoid_betas",
     "simple_loss",
     "slider",
+    "time_embedding",
     "use_style",
     "v_from_x",
     "x_from_noise",
@@ -90,6 +98,14 @@ if TYPE_CHECKING:
     from ddpm_lit.schedules import make_schedule as make_schedule
     from ddpm_lit.schedules import quadratic_betas as quadratic_betas
     from ddpm_lit.schedules import sigmoid_betas as sigmoid_betas
+    from ddpm_lit.unet import AttentionBlock as AttentionBlock
+    from ddpm_lit.unet import Downsample as Downsample
+    from ddpm_lit.unet import ResidualBlock as ResidualBlock
+    from ddpm_lit.unet import UNet as UNet
+    from ddpm_lit.unet import UNetConfig as UNetConfig
+    from ddpm_lit.unet import Upsample as Upsample
+    from ddpm_lit.unet import ho_init as ho_init
+    from ddpm_lit.unet import time_embedding as time_embedding
     from ddpm_lit.widgets import Explorer as Explorer
     from ddpm_lit.widgets import choice as choice
     from ddpm_lit.widgets import explore as explore
@@ -99,13 +115,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF: dict[str, str] = {
+    "AttentionBlock": "unet",
+    "Downsample": "unet",
     "ElboTerms": "elbo",
     "Explorer": "widgets",
     "GaussianMixture": "mixture",
     "INK": "plotting",
     "NoiseSchedule": "schedules",
     "Picture": "plotting",
+    "ResidualBlock": "unet",
     "SCHEDULES": "schedules",
+    "UNet": "unet",
+    "UNetConfig": "unet",
+    "Upsample": "unet",
     "at_step": "schedules",
     "attempt": "checks",
     "bits_per_dim": "elbo",
@@ -118,6 +140,7 @@ _HOME_OF: dict[str, str] = {
     "elbo_terms": "elbo",
     "explore": "widgets",
     "gaussian_kl": "elbo",
+    "ho_init": "unet",
     "kl_weight": "losses",
     "level_log_prob": "elbo",
     "linear_betas": "schedules",
@@ -135,6 +158,7 @@ _HOME_OF: dict[str, str] = {
     "sigmoid_betas": "schedules",
     "simple_loss": "losses",
     "slider": "widgets",
+    "time_embedding": "unet",
     "use_style": "plotting",
     "v_from_x": "parameterization",
     "x_from_noise": "parameterization",

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 __all__ = ["attempt", "check_error", "check_number"]
 
@@ -19,6 +20,8 @@ def check_error(label: str, error: Any, tolerance: float, kind: str = "exact") -
     `error` is a number, array or tensor; `kind` says how the check works: exact,
     symbolic, quadrature or Monte Carlo. Raises AssertionError, also for NaN.
     """
+    if isinstance(error, Tensor):
+        error = error.detach().cpu()
     worst = float(np.max(np.abs(np.asarray(error, dtype=float))))
     message = f"{label}: {kind}, largest error {worst:.1e}, allowed {tolerance:.1e}"
     if not worst <= tolerance:

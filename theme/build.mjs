@@ -1,0 +1,48 @@
+// Bundles the theme into dist/: render.mjs runs in Node and writes the site,
+// assets/ is copied beside the pages as it is.
+import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { build } from 'esbuild';
+
+const require = createRequire(import.meta.url);
+rmSync('dist', { recursive: true, force: true });
+
+const common = { bundle: true, minify: true, logLevel: 'warning' };
+
+await build({
+  ...common,
+  entryPoints: { render: 'src/render.tsx' },
+  outdir: 'dist',
+  outExtension: { '.js': '.mjs' },
+  platform: 'node',
+  format: 'esm',
+  target: 'node20',
+  jsx: 'automatic',
+  define: { 'process.env.NODE_ENV': '"production"' },
+  // The code component of myst-to-react is replaced by our own; its highlighter
+  // would be most of the bundle and is never called.
+  alias: { 'react-syntax-highlighter': './src/no-highlighter.ts' },
+  // Some packages inside are CommonJS and look for `require` at run time.
+  banner: {
+    js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
+  },
+});
+
+await build({
+  ...common,
+  entryPoints: { book: 'src/client.ts', style: 'src/style.css' },
+  outdir: 'dist/assets',
+  platform: 'browser',
+  target: ['chrome123', 'firefox120', 'safari17.5'],
+  // Browsers that know light-dark() all read woff2, so the older formats that
+  // KaTeX's stylesheet also names are left out.
+  loader: { '.woff2': 'file', '.woff': 'empty', '.ttf': 'empty' },
+  assetNames: 'fonts/[name]',
+});
+
+mkdirSync('dist/assets', { recursive: true });
+copyFileSync('src/favicon.svg', 'dist/assets/favicon.svg');
+copyFileSync(
+  require.resolve('@fontsource-variable/source-serif-4/LICENSE'),
+  'dist/assets/fonts/source-serif-4-LICENSE.txt',
+);

@@ -1,0 +1,147 @@
+import { Fragment, type ReactNode } from 'react';
+import { MyST } from 'myst-to-react';
+import type { Node } from './types';
+import { Code } from './code';
+import { usePage } from './context';
+import { Outputs } from './outputs';
+import { tagged } from './tree';
+
+function Source({ node, isFolded }: { node: Node; isFolded: boolean }) {
+  if (node.visibility === 'remove' || !node.value?.trim()) return null;
+  const code = <Code value={node.value} lang={node.lang} />;
+  if (node.visibility !== 'hide' || isFolded) return code;
+  return (
+    <details className="fold">
+      <summary>Show the code</summary>
+      {code}
+    </details>
+  );
+}
+
+/** What a cell is for, said above it: the module it becomes, or an exercise. */
+function Badges({ block }: { block: Node }) {
+  const { site } = usePage();
+  const root = site.options.package;
+  const file = (module: string) => `${module.replaceAll('.', '/')}.py`;
+  const exports = tagged(block, 'export');
+  const isExercise = tagged(block, 'exercise').length > 0;
+  if (!exports.length && !isExercise) return null;
+  return (
+    <p className="badges">
+      {exports.map((module) => (
+        <span className="badge export" key={module}>
+          <span aria-hidden="true">→ </span>
+          <span className="sr-only">written to </span>
+          {root ? `${root}/${file(module)}` : file(module)}
+        </span>
+      ))}
+      {isExercise && <span className="badge exercise">Exercise</span>}
+    </p>
+  );
+}
+
+/** "checked: Equation (3.1)", each name a link to what the cell verifies. */
+function CheckSummary({ names }: { names: string[] }) {
+  const { site, page } = usePage();
+  return (
+    <>
+      <span className="check-word">checked:</span>{' '}
+      {names.map((name, i) => {
+        const target = site.targets.get(name);
+        if (!target) {
+          site.problems.push(
+            `${page.location.slice(1)} the tag "check.${name}" names no` +
+              ' numbered equation, figure or theorem, and no labelled box',
+          );
+        }
+        return (
+          <Fragment key={name}>
+            {i > 0 && ', '}
+            {target ? <a href={target.href}>{target.label}</a> : name}
+          </Fragment>
+        );
+      })}
+    </>
+  );
+}
+
+function Fold({ kind, summary, children }: {
+  kind: string;
+  summary: ReactNode;
+  children: ReactNode;
+}) {
+  return (
+    <details className={kind}>
+      <summary>{summary}</summary>
+      <div className="fold-body">{children}</div>
+    </details>
+  );
+}
+
+/** In a cell that is folded as a whole, hidden code needs no fold of its own. */
+function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
+  // A cell with a caption holds its code and outputs in one figure: the code goes
+  // above, so that the caption sits under what it describes.
+  const figure = block.children?.find((child) => child.type === 'container');
+  const parts = (figure ?? block).children ?? [];
+  const code = parts.find((child) => child.type === 'code');
+  const outputs = parts.find((child) => child.type === 'outputs');
+  const caption = parts.filter((child) => child.type === 'caption');
+  const shown = outputs && <Outputs node={outputs} alt={block.data?.alt} />;
+  return (
+    <>
+      <Badges block={block} />
+      {code && <Source node={code} isFolded={isFolded} />}
+      {figure ? (
+        <figure id={figure.html_id}>
+          {shown}
+          <MyST ast={caption} />
+        </figure>
+      ) : (
+        shown
+      )}
+    </>
+  );
+}
+
+/** A block of the page: running text, or one cell of the notebook. */
+export function Block({ node }: { node: Node }) {
+  if (node.visibility === 'remove') return null;
+  if (node.kind !== 'notebook-code') {
+    return node.html_id || node.data?.class ? (
+      <div id={node.html_id} className={node.data?.class}>
+        <MyST ast={node.children} />
+      </div>
+    ) : (
+      <MyST ast={node.children} />
+    );
+  }
+  const checks = tagged(node, 'check');
+  const isSolution = tagged(node, 'solution').length > 0;
+  const isFolded = checks.length > 0 || isSolution || node.visibility === 'hide';
+  let body: ReactNode = <CellBody block={node} isFolded={isFolded} />;
+  if (checks.length) {
+    body = (
+      <Fold kind="check" summary={<CheckSummary names={checks} />}>
+        {body}
+      </Fold>
+    );
+  } else if (isSolution) {
+    body = (
+      <Fold kind="solution" summary="Solution">
+        {body}
+      </Fold>
+    );
+  } else if (node.visibility === 'hide') {
+    body = (
+      <Fold kind="fold" summary="Show the cell">
+        {body}
+      </Fold>
+    );
+  }
+  return (
+    <div className="cell" id={node.html_id}>
+      {body}
+    </div>
+  );
+}

@@ -1,0 +1,136 @@
+// Comforts on top of a page that reads well without them: the dark theme, copy
+// buttons, the contents drawer on narrow screens, the place in the outline.
+
+const root = document.documentElement;
+
+function themeToggle(): void {
+  const button = document.querySelector<HTMLButtonElement>('.theme-toggle');
+  if (!button) return;
+  const system = matchMedia('(prefers-color-scheme: dark)');
+  const isDark = () => (root.dataset.theme ?? (system.matches ? 'dark' : 'light')) === 'dark';
+  const show = () => button.setAttribute('aria-pressed', String(isDark()));
+  button.hidden = false;
+  button.addEventListener('click', () => {
+    const next = isDark() ? 'light' : 'dark';
+    root.dataset.theme = next;
+    try {
+      // Back at what the system asks for: follow the system again.
+      if ((next === 'dark') === system.matches) localStorage.removeItem('theme');
+      else localStorage.setItem('theme', next);
+    } catch {
+      // Storage may be refused; the choice then lasts for this page.
+    }
+    show();
+  });
+  system.addEventListener('change', show);
+  show();
+}
+
+function copyButtons(): void {
+  if (!navigator.clipboard) return;
+  for (const box of document.querySelectorAll<HTMLElement>('.code')) {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.className = 'copy';
+    button.textContent = 'Copy';
+    button.setAttribute('aria-label', 'Copy the code');
+    button.addEventListener('click', async () => {
+      const text = box.querySelector('code')?.textContent ?? '';
+      try {
+        await navigator.clipboard.writeText(text);
+        button.textContent = 'Copied';
+      } catch {
+        button.textContent = 'Not copied';
+      }
+      setTimeout(() => (button.textContent = 'Copy'), 1500);
+    });
+    box.append(button);
+  }
+}
+
+function drawer(): void {
+  const link = document.querySelector<HTMLAnchorElement>('.contents-link');
+  const contents = document.getElementById('contents');
+  if (!link || !contents) return;
+  link.setAttribute('role', 'button');
+  link.setAttribute('aria-controls', 'contents');
+  const set = (open: boolean) => {
+    root.classList.toggle('drawer-open', open);
+    link.setAttribute('aria-expanded', String(open));
+    if (open) contents.querySelector('a')?.focus();
+  };
+  const isOpen = () => root.classList.contains('drawer-open');
+  link.addEventListener('click', (event) => {
+    event.preventDefault();
+    set(!isOpen());
+  });
+  link.addEventListener('keydown', (event) => {
+    if (event.key !== ' ') return;
+    event.preventDefault();
+    set(!isOpen());
+  });
+  document.addEventListener('keydown', (event) => {
+    if (event.key !== 'Escape' || !isOpen()) return;
+    set(false);
+    link.focus();
+  });
+  document.addEventListener('click', (event) => {
+    const target = event.target as Node;
+    if (isOpen() && !contents.contains(target) && !link.contains(target)) set(false);
+  });
+  set(false);
+}
+
+/** A link may lead to something inside a closed box: open the way to it. */
+function openTarget(): void {
+  const id = decodeURIComponent(location.hash.slice(1));
+  const target = id ? document.getElementById(id) : null;
+  let box = target?.closest('details') ?? null;
+  if (!box) return;
+  for (; box; box = box.parentElement?.closest('details') ?? null) box.open = true;
+  target?.scrollIntoView();
+}
+
+function outline(): void {
+  const links = new Map<string, HTMLAnchorElement>();
+  for (const link of document.querySelectorAll<HTMLAnchorElement>('.outline a')) {
+    links.set(decodeURIComponent(link.hash.slice(1)), link);
+  }
+  if (!links.size) return;
+  const headings = [...links.keys()].flatMap((id) => document.getElementById(id) ?? []);
+  const update = () => {
+    const above = headings.filter((each) => each.getBoundingClientRect().top < 120);
+    const current = above.at(-1) ?? headings[0];
+    for (const [id, link] of links) {
+      if (id === current.id) link.setAttribute('aria-current', 'true');
+      else link.removeAttribute('aria-current');
+    }
+  };
+  let waiting = false;
+  addEventListener(
+    'scroll',
+    () => {
+      if (waiting) return;
+      waiting = true;
+      requestAnimationFrame(() => {
+        waiting = false;
+        update();
+      });
+    },
+    { passive: true },
+  );
+  update();
+}
+
+themeToggle();
+copyButtons();
+drawer();
+outline();
+openTarget();
+addEventListener('hashchange', openTarget);
+// Paper has no closed boxes.
+addEventListener('beforeprint', () => {
+  for (const box of document.querySelectorAll('details')) box.open = true;
+});
+
+export {};

@@ -1,0 +1,357 @@
+import type { ReactNode } from 'react';
+import { DEFAULT_RENDERERS, MyST } from 'myst-to-react';
+import type { Node } from './types';
+import { Block } from './cells';
+import { Code } from './code';
+import { usePage } from './context';
+import { Outputs } from './outputs';
+import { plainText } from './tree';
+
+type Props = { node: Node };
+
+const Inner = ({ node }: Props) => <MyST ast={node.children ?? []} />;
+
+const classes = (node: Node): string[] => (node.class ?? '').split(/\s+/).filter(Boolean);
+
+const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
+
+function Heading({ node }: Props) {
+  const Tag = `h${Math.min(node.depth, 6)}` as 'h2';
+  const id = node.html_id;
+  return (
+    <Tag id={id}>
+      {node.enumerator && <span className="heading-number">{node.enumerator} </span>}
+      <Inner node={node} />
+      {id && (
+        <a className="anchor" href={`#${id}`} aria-label="Link to this section">
+          #
+        </a>
+      )}
+    </Tag>
+  );
+}
+
+function EquationNumber({ number, id }: { number: string; id?: string }) {
+  const text = `(${number})`;
+  // Without a label there is nothing to link to.
+  if (!id) return <span className="equation-number">{text}</span>;
+  return (
+    <a className="equation-number" href={`#${id}`}>
+      {text}
+    </a>
+  );
+}
+
+function Maths({ node }: Props) {
+  const number = node.enumerator;
+  return (
+    <div className="equation" id={node.html_id}>
+      <div
+        className="equation-body"
+        tabIndex={0}
+        role="region"
+        aria-label={number ? `equation ${number}` : 'equation'}
+        dangerouslySetInnerHTML={{ __html: node.html ?? node.value ?? '' }}
+      />
+      {number && <EquationNumber number={number} id={node.html_id} />}
+    </div>
+  );
+}
+
+function InlineMaths({ node }: Props) {
+  const html = node.html ?? node.value ?? '';
+  return <span className="maths" dangerouslySetInnerHTML={{ __html: html }} />;
+}
+
+function Link({ node }: Props) {
+  const { site, page } = usePage();
+  const local = node.internal || node.static || node.url?.startsWith('/');
+  // mystmd says nothing of a relative link to a file that is not in the book.
+  if (local ? !site.has(node.url) : !/^([a-z][a-z+.-]*:|#)/i.test(node.url)) {
+    site.problems.push(
+      `${page.location.slice(1)} the link to "${node.urlSource ?? node.url}" leads nowhere`,
+    );
+  }
+  return (
+    <a href={local ? site.link(node.url) : node.url} rel={local ? undefined : 'noreferrer'}>
+      <Inner node={node} />
+    </a>
+  );
+}
+
+function CrossReference({ node }: Props) {
+  const { site } = usePage();
+  const page = node.remote && node.url ? site.link(node.url) : '';
+  return (
+    <a className="xref" href={`${page}#${node.html_id ?? node.identifier}`}>
+      <Inner node={node} />
+    </a>
+  );
+}
+
+function Image({ node }: Props) {
+  const { site } = usePage();
+  const image = site.bytes(node.url) ? site.publish(node.url) : { src: node.url };
+  const style = node.width ? { width: node.width } : undefined;
+  return <img {...image} alt={node.alt ?? ''} style={style} />;
+}
+
+function Container({ node }: Props) {
+  const isCode = node.kind === 'code';
+  return (
+    <figure id={node.html_id} className={[`figure-${node.kind}`, ...classes(node)].join(' ')}>
+      {isCode && <MyST ast={node.children?.filter((child) => child.type === 'caption')} />}
+      <MyST ast={node.children?.filter((child) => !isCode || child.type !== 'caption')} />
+    </figure>
+  );
+}
+
+function CaptionNumber({ node }: Props) {
+  return (
+    <a className="caption-number" href={`#${node.html_id}`}>
+      <Inner node={node} />
+    </a>
+  );
+}
+
+function Table({ node }: Props) {
+  const rows = node.children ?? [];
+  const isHead = (row: Node) => row.children?.every((cell) => cell.header);
+  const split = rows.findIndex((row) => !isHead(row));
+  const head = split < 0 ? rows : rows.slice(0, split);
+  const body = split < 0 ? [] : rows.slice(split);
+  return (
+    <div className="table-box" tabIndex={0} role="region" aria-label="table">
+      <table>
+        {head.length > 0 && (
+          <thead>
+            <MyST ast={head} />
+          </thead>
+        )}
+        <tbody>
+          <MyST ast={body} />
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** A titled box; with the class `dropdown` it starts closed. */
+function Box({ node, kind, title, rest }: {
+  node: Node;
+  kind: string;
+  title: ReactNode;
+  rest: Node[];
+}) {
+  const name = ['box', kind, ...classes(node)].join(' ');
+  if (classes(node).includes('dropdown')) {
+    return (
+      <details className={name} id={node.html_id} open={node.open}>
+        <summary className="box-title">{title}</summary>
+        <MyST ast={rest} />
+      </details>
+    );
+  }
+  return (
+    <aside className={name} id={node.html_id}>
+      {title && <p className="box-title">{title}</p>}
+      <MyST ast={rest} />
+    </aside>
+  );
+}
+
+function split(node: Node): { title?: Node; rest: Node[] } {
+  const [first, ...rest] = node.children ?? [];
+  return first?.type === 'admonitionTitle'
+    ? { title: first, rest }
+    : { rest: node.children ?? [] };
+}
+
+function Admonition({ node }: Props) {
+  const { title, rest } = split(node);
+  const heading = title && <MyST ast={title.children ?? []} />;
+  return <Box node={node} kind={node.kind ?? ''} title={heading} rest={rest} />;
+}
+
+function Numbered({ node }: Props) {
+  const { title, rest } = split(node);
+  const kind: string = node.type === 'proof' ? node.kind : node.type;
+  const heading = (
+    <>
+      {capital(kind)}
+      {node.enumerator && ` ${node.enumerator}`}
+      {title && (
+        <span className="box-name">
+          {' '}
+          (<MyST ast={title.children ?? []} />)
+        </span>
+      )}
+    </>
+  );
+  return <Box node={node} kind={`numbered ${kind}`} title={heading} rest={rest} />;
+}
+
+function Solution({ node }: Props) {
+  const { title, rest } = split(node);
+  return (
+    <details className="solution" id={node.html_id}>
+      <summary>{title ? <MyST ast={title.children ?? []} /> : 'Solution'}</summary>
+      <div className="fold-body">
+        <MyST ast={rest} />
+      </div>
+    </details>
+  );
+}
+
+function Details({ node }: Props) {
+  const [first, ...rest] = node.children ?? [];
+  const hasSummary = first?.type === 'summary';
+  return (
+    <details className="box dropdown" id={node.html_id} open={node.open}>
+      <summary className="box-title">
+        {hasSummary ? <MyST ast={first.children ?? []} /> : 'More'}
+      </summary>
+      <MyST ast={hasSummary ? rest : node.children} />
+    </details>
+  );
+}
+
+function Cite({ node }: Props) {
+  return (
+    <a className="cite" href={`#cite-${node.label}`}>
+      <Inner node={node} />
+    </a>
+  );
+}
+
+function CiteGroup({ node }: Props) {
+  const isParenthetical = node.kind === 'parenthetical';
+  return (
+    <span>
+      {isParenthetical && '('}
+      {node.children?.map((child, i) => (
+        <span key={i}>
+          {i > 0 && '; '}
+          <MyST ast={[child]} />
+        </span>
+      ))}
+      {isParenthetical && ')'}
+    </span>
+  );
+}
+
+function FootnoteReference({ node }: Props) {
+  return (
+    <sup>
+      <a
+        className="footnote"
+        href={`#footnote-${node.identifier}`}
+        id={`footnote-ref-${node.identifier}`}
+        aria-label={`Footnote ${node.enumerator}`}
+      >
+        {node.enumerator}
+      </a>
+    </sup>
+  );
+}
+
+function Tabs({ node }: Props) {
+  return (
+    <div className="tabs">
+      {node.children?.map((tab, i) => (
+        <section key={i}>
+          <p className="tab-title">{tab.title}</p>
+          <MyST ast={tab.children ?? []} />
+        </section>
+      ))}
+    </div>
+  );
+}
+
+function Aside({ node }: Props) {
+  return (
+    <Box node={node} kind={node.kind ?? 'aside'} title={undefined} rest={node.children ?? []} />
+  );
+}
+
+/** A node that no renderer knows would vanish quietly: it fails the build instead. */
+function Unknown({ node }: Props) {
+  const { site, page } = usePage();
+  const name = node.name ?? node.type;
+  const file = page.location.slice(1);
+  site.problems.push(`${file} the theme cannot show "${name}" (${node.type})`);
+  return <>{plainText(node)}</>;
+}
+
+/** mystmd leaves the roles in a cell's caption as they are: references are made here. */
+function Role({ node }: Props) {
+  const { site } = usePage();
+  const target = site.targets.get(node.value?.trim() ?? '');
+  if (!target || !['eq', 'numref', 'ref'].includes(node.name)) {
+    return <Unknown node={node} />;
+  }
+  return (
+    <a className="xref" href={target.href}>
+      {node.name === 'eq' && target.number ? `(${target.number})` : target.label}
+    </a>
+  );
+}
+
+const OWN_RENDERERS = {
+  DefaultComponent: Unknown,
+  mystDirective: Unknown,
+  mystRole: Role,
+  abbreviation: ({ node }: Props) => (
+    <abbr title={node.title}>
+      <Inner node={node} />
+    </abbr>
+  ),
+  admonition: Admonition,
+  aside: Aside,
+  block: Block,
+  caption: ({ node }: Props) => (
+    <figcaption>
+      <Inner node={node} />
+    </figcaption>
+  ),
+  captionNumber: CaptionNumber,
+  cite: Cite,
+  citeGroup: CiteGroup,
+  code: ({ node }: Props) => (
+    <Code value={node.value ?? ''} lang={node.lang} id={node.html_id} />
+  ),
+  container: Container,
+  crossReference: CrossReference,
+  details: Details,
+  exercise: Numbered,
+  footnoteDefinition: () => null,
+  footnoteReference: FootnoteReference,
+  heading: Heading,
+  html: ({ node }: Props) => (
+    <div dangerouslySetInnerHTML={{ __html: node.value ?? '' }} />
+  ),
+  image: Image,
+  inlineCode: ({ node }: Props) => <code>{node.value}</code>,
+  inlineExpression: ({ node }: Props) => <Inner node={node} />,
+  inlineMath: InlineMaths,
+  legend: ({ node }: Props) => (
+    <figcaption>
+      <Inner node={node} />
+    </figcaption>
+  ),
+  link: Link,
+  math: Maths,
+  mathGroup: ({ node }: Props) => <Inner node={node} />,
+  outputs: ({ node }: Props) => <Outputs node={node} />,
+  proof: Numbered,
+  raw: ({ node }: Props) =>
+    node.format === 'html' || node.lang === 'html' ? (
+      <div dangerouslySetInnerHTML={{ __html: node.value ?? '' }} />
+    ) : null,
+  solution: Solution,
+  tabSet: Tabs,
+  table: Table,
+  thematicBreak: () => <hr />,
+};
+
+export const RENDERERS = { ...DEFAULT_RENDERERS, ...OWN_RENDERERS };

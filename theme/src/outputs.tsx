@@ -1,0 +1,143 @@
+import { AnsiUp } from 'ansi_up';
+import katex from 'katex';
+import type { Node } from './types';
+import { usePage } from './context';
+
+const WIDGET = 'application/vnd.jupyter.widget-view+json';
+const IMAGES = ['image/svg+xml', 'image/png', 'image/jpeg', 'image/gif'];
+
+interface MimeItem {
+  content?: string;
+  path?: string;
+}
+type Bundle = Record<string, MimeItem | undefined>;
+
+const ansi = new AnsiUp();
+ansi.use_classes = true;
+
+function Text({ text, kind }: { text: string; kind: string }) {
+  const html = ansi.ansi_to_html(text.replace(/\n$/, ''));
+  return (
+    <pre
+      className={`output-text ${kind}`}
+      tabIndex={0}
+      role="region"
+      aria-label={kind === 'error' ? 'error' : 'output'}
+      dangerouslySetInnerHTML={{ __html: html }}
+    />
+  );
+}
+
+/** `<Figure size 640x480 …>` and the like name an object, they describe nothing. */
+const isRepr = (text: string) => /^(<.*>|\w+\(.*\))$/s.test(text.trim());
+
+function alternative(data: any, bundle: Bundle, mime: string): string {
+  const text = bundle['text/plain']?.content ?? '';
+  const stated = data.metadata?.[mime]?.alt ?? data.metadata?.alt;
+  return stated ?? (isRepr(text) ? '' : text);
+}
+
+function Picture({ item, mime, alt }: { item: MimeItem; mime: string; alt: string }) {
+  const { site } = usePage();
+  // Each SVG is a file of its own: the ids inside never clash with another's.
+  const image = item.path
+    ? site.publish(item.path)
+    : site.publishContent(item.content ?? '', mime === IMAGES[0] ? '.svg' : '');
+  return <img {...image} alt={alt} loading="lazy" />;
+}
+
+function Mime({ data, alt }: { data: any; alt?: string }) {
+  const { site } = usePage();
+  const bundle: Bundle = data.data ?? {};
+  const read = (mime: string): string | undefined => {
+    const item = bundle[mime];
+    return item?.path ? site.bytes(item.path)?.toString() : item?.content;
+  };
+  const isWidget = bundle[WIDGET] !== undefined;
+  const image = IMAGES.find((mime) => bundle[mime]);
+  if (image) {
+    const text = alt ?? alternative(data, bundle, image);
+    const picture = <Picture item={bundle[image]!} mime={image} alt={text} />;
+    if (!isWidget) return picture;
+    return (
+      <div className="widget-still">
+        {picture}
+        <p className="fine">Interactive in JupyterLab</p>
+      </div>
+    );
+  }
+  if (isWidget) return null;
+  const html = read('text/html');
+  if (html !== undefined) {
+    return <div className="output-html" dangerouslySetInnerHTML={{ __html: html }} />;
+  }
+  const latex = read('text/latex');
+  if (latex !== undefined) {
+    const tex = latex.trim().replace(/^\$+(\\displaystyle)?|\$+$/g, '');
+    const rendered = katex.renderToString(tex, { displayMode: true });
+    return <div className="output-math" dangerouslySetInnerHTML={{ __html: rendered }} />;
+  }
+  const text = read('text/markdown') ?? read('text/plain');
+  return text === undefined ? null : <Text text={text} kind="result" />;
+}
+
+function Output({ data, alt }: { data: any; alt?: string }) {
+  const { site } = usePage();
+  const whole = data.path ? site.bytes(data.path)?.toString() : undefined;
+  if (data.output_type === 'stream') {
+    return <Text text={whole ?? data.text ?? ''} kind={data.name} />;
+  }
+  if (data.output_type === 'error') {
+    const trace = whole ?? data.traceback ?? `${data.ename}: ${data.evalue}`;
+    return <Text text={trace} kind="error" />;
+  }
+  return <Mime data={data} alt={alt} />;
+}
+
+/** Does this widget view, or this output, leave anything to see on a page? */
+function isVisible(data: any): boolean {
+  const bundle: Bundle = data?.data ?? {};
+  return Boolean(data) && (!bundle[WIDGET] || IMAGES.some((mime) => bundle[mime]));
+}
+
+/** Prints that follow one another were one text in the notebook. */
+function joinStreams(outputs: any[], read: (path: string) => string): any[] {
+  const joined: any[] = [];
+  for (const output of outputs) {
+    const last = joined.at(-1);
+    const text = output.path && output.text ? read(output.path) : output.text;
+    if (output.output_type === 'stream' && last?.name === output.name) {
+      last.text += text;
+    } else if (output.output_type === 'stream') {
+      joined.push({ output_type: 'stream', name: output.name, text });
+    } else {
+      joined.push(output);
+    }
+  }
+  return joined;
+}
+
+/** Everything a cell showed when it ran; nothing when there is nothing to show. */
+export function Outputs({ node, alt }: { node: Node; alt?: string }) {
+  const { site } = usePage();
+  const read = (path: string) => site.bytes(path)?.toString() ?? '';
+  const shown = (node.children ?? []).map((output) => output.jupyter_data);
+  const outputs = joinStreams(shown.filter(isVisible), read);
+  if (node.visibility === 'remove' || !outputs.length) {
+    return null;
+  }
+  const body = (
+    <div className={node.scroll ? 'outputs scroll' : 'outputs'} id={node.html_id}>
+      {outputs.map((data, i) => (
+        <Output data={data} alt={alt} key={i} />
+      ))}
+    </div>
+  );
+  if (node.visibility !== 'hide') return body;
+  return (
+    <details className="fold">
+      <summary>Show the output</summary>
+      {body}
+    </details>
+  );
+}

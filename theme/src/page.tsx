@@ -1,0 +1,295 @@
+import { ArticleProvider, SiteProvider, ThemeProvider } from '@myst-theme/providers';
+import { MyST } from 'myst-to-react';
+import { renderToStaticMarkup } from 'react-dom/server';
+import type { Node, Page, TocEntry } from './types';
+import type { Site } from './site';
+import { PageProvider } from './context';
+import { RENDERERS } from './nodes';
+import { walk } from './tree';
+
+/** Runs before anything is drawn: a remembered choice shows without a flash. */
+const EARLY_SCRIPT =
+  "(function(e){e.classList.add('js');try{var t=localStorage.getItem('theme');" +
+  "if(t==='dark'||t==='light')e.dataset.theme=t}catch(_){}})(document.documentElement)";
+
+interface Part {
+  title?: string;
+  entries: TocEntry[];
+}
+
+/** Parts are the entries without a page; what follows one belongs to it. */
+function parts(site: Site): Part[] {
+  const found: Part[] = [{ entries: [] }];
+  for (const entry of site.toc) {
+    if (!entry.slug) found.push({ title: entry.title, entries: [] });
+    else if (entry.slug !== site.index) found.at(-1)!.entries.push(entry);
+  }
+  return found.filter((part) => part.title || part.entries.length);
+}
+
+function Contents({ site, current }: { site: Site; current: string }) {
+  return (
+    <nav id="contents" aria-label="Table of contents">
+      <ol className="parts">
+        {parts(site).map((part, i) => (
+          <li key={i}>
+            {part.title && <p className="part-title">{part.title}</p>}
+            <ol>
+              {part.entries.map((entry) => (
+                <li key={entry.slug} className={entry.level > 2 ? 'deeper' : undefined}>
+                  <a
+                    href={site.href(entry.slug!)}
+                    aria-current={entry.slug === current ? 'page' : undefined}
+                  >
+                    <span className="number">{entry.number}</span>
+                    <span>{entry.title}</span>
+                  </a>
+                </li>
+              ))}
+            </ol>
+          </li>
+        ))}
+      </ol>
+    </nav>
+  );
+}
+
+function Outline({ page }: { page: Page }) {
+  const headings = [...walk(page.mdast)].filter(
+    (node) => node.type === 'heading' && node.html_id && node.depth <= 3,
+  );
+  if (headings.length < 2) return null;
+  return (
+    <nav className="outline" aria-label="On this page">
+      <p className="outline-title">On this page</p>
+      <ol>
+        {headings.map((node) => (
+          <li key={node.html_id} className={`depth-${node.depth}`}>
+            <a href={`#${node.html_id}`}>
+              <MyST ast={node.children ?? []} />
+            </a>
+          </li>
+        ))}
+      </ol>
+    </nav>
+  );
+}
+
+function Footnotes({ page }: { page: Page }) {
+  const notes = [...walk(page.mdast)].filter((node) => node.type === 'footnoteDefinition');
+  if (!notes.length) return null;
+  return (
+    <section className="endnotes" aria-labelledby="footnotes">
+      <h2 id="footnotes">Footnotes</h2>
+      <ol>
+        {notes.map((note) => (
+          <li key={note.identifier} id={`footnote-${note.identifier}`}>
+            <div>
+              <MyST ast={note.children ?? []} />
+            </div>
+            <a
+              href={`#footnote-ref-${note.identifier}`}
+              aria-label={`Back to the text, from footnote ${note.enumerator}`}
+            >
+              ↩
+            </a>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+function Bibliography({ page }: { page: Page }) {
+  const { order = [], data = {} } = page.references?.cite ?? {};
+  if (!order.length) return null;
+  return (
+    <section className="endnotes" aria-labelledby="references">
+      <h2 id="references">References</h2>
+      <ul>
+        {order.map((label) => (
+          <li key={label} id={`cite-${label}`}>
+            <div
+              dangerouslySetInnerHTML={{
+                __html: data[label].html.replaceAll(' target="_blank"', ''),
+              }}
+            />
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function Neighbours({ site, slug }: { site: Site; slug: string }) {
+  const pages = site.toc.filter((entry) => entry.slug);
+  const here = pages.findIndex((entry) => entry.slug === slug);
+  const [previous, next] = [pages[here - 1], pages[here + 1]];
+  return (
+    <nav className="neighbours" aria-label="Previous and next page">
+      {previous && (
+        <a className="previous" rel="prev" href={site.href(previous.slug!)}>
+          <span>Previous</span>
+          {previous.title}
+        </a>
+      )}
+      {next && (
+        <a className="next" rel="next" href={site.href(next.slug!)}>
+          <span>Next</span>
+          {next.title}
+        </a>
+      )}
+    </nav>
+  );
+}
+
+/** The chapters by part, each with its one-line description: the landing page. */
+function Overview({ site }: { site: Site }) {
+  return (
+    <div className="overview">
+      {parts(site).map((part, i) => (
+        <section key={i}>
+          {part.title && <h2>{part.title}</h2>}
+          <ul>
+            {part.entries.map((entry) => (
+              <li key={entry.slug}>
+                <a href={site.href(entry.slug!)}>
+                  <span className="number">{entry.number}</span>
+                  <span className="overview-title">{entry.title}</span>
+                  {entry.description && <span className="fine">{entry.description}</span>}
+                </a>
+              </li>
+            ))}
+          </ul>
+        </section>
+      ))}
+    </div>
+  );
+}
+
+function Head({ site, page, title }: { site: Site; page: Page; title: string }) {
+  const asset = (name: string) => `${site.base}/assets/${name}`;
+  const description = page.frontmatter.description ?? site.description;
+  return (
+    <head>
+      <meta charSet="utf-8" />
+      <meta name="viewport" content="width=device-width, initial-scale=1" />
+      <meta name="color-scheme" content="light dark" />
+      <title>{title}</title>
+      {description && <meta name="description" content={description} />}
+      <link rel="icon" href={asset('favicon.svg')} type="image/svg+xml" />
+      <script dangerouslySetInnerHTML={{ __html: EARLY_SCRIPT }} />
+      <link rel="stylesheet" href={asset('style.css')} />
+      <script src={asset('book.js')} defer />
+    </head>
+  );
+}
+
+function Masthead({ site }: { site: Site }) {
+  return (
+    <header className="masthead">
+      <a className="contents-link" href="#contents">
+        <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
+          <path d="M2 5h16M2 10h16M2 15h16" stroke="currentColor" strokeWidth="1.6" />
+        </svg>
+        <span className="sr-only">Contents</span>
+      </a>
+      <a className="book-title" href={`${site.base}/`}>
+        {site.title}
+      </a>
+      <button type="button" className="theme-toggle" hidden>
+        <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
+          <circle cx="10" cy="10" r="7" fill="none" stroke="currentColor" strokeWidth="1.6" />
+          <path d="M10 3a7 7 0 0 1 0 14z" fill="currentColor" />
+        </svg>
+        <span className="sr-only">Dark theme</span>
+      </button>
+    </header>
+  );
+}
+
+function Kicker({ site, slug }: { site: Site; slug: string }) {
+  const part = parts(site).find((each) => each.entries.some((entry) => entry.slug === slug));
+  const number = site.toc.find((entry) => entry.slug === slug)?.number;
+  const words = [number && `Chapter ${number}`, part?.title].filter(Boolean);
+  return words.length ? <p className="kicker">{words.join(' · ')}</p> : null;
+}
+
+function Document({ site, page }: { site: Site; page: Page }) {
+  const isLanding = page.slug === site.index;
+  const heading = page.frontmatter.title ?? site.title;
+  const title = heading === site.title ? heading : `${heading} — ${site.title}`;
+  const source = site.options.repository;
+  return (
+    <html lang="en">
+      <Head site={site} page={page} title={title} />
+      <body>
+        <a className="skip" href="#main">
+          Skip to the text
+        </a>
+        <Masthead site={site} />
+        <div className={isLanding ? 'layout landing' : 'layout'}>
+          <Contents site={site} current={page.slug} />
+          <main id="main" tabIndex={-1}>
+            <article>
+              {!isLanding && <Kicker site={site} slug={page.slug} />}
+              <h1>{heading}</h1>
+              {page.frontmatter.description && (
+                <p className="standfirst">{page.frontmatter.description}</p>
+              )}
+              <MyST ast={page.mdast.children ?? []} />
+              {isLanding && <Overview site={site} />}
+              <Footnotes page={page} />
+              <Bibliography page={page} />
+            </article>
+            <Neighbours site={site} slug={page.slug} />
+            {source && (
+              <footer>
+                <a href={`${source}/blob/main${page.location}`}>
+                  Source of this page: <code>{page.location.slice(1)}</code>
+                </a>
+              </footer>
+            )}
+          </main>
+          {!isLanding && <Outline page={page} />}
+        </div>
+      </body>
+    </html>
+  );
+}
+
+/** One page as HTML. Problems and files met on the way are left in `site`. */
+export function renderPage(site: Site, page: Page): string {
+  const nothing = () => undefined;
+  return `<!doctype html>${renderToStaticMarkup(
+    <ThemeProvider theme={null} setTheme={nothing} renderers={RENDERERS as any}>
+      <SiteProvider>
+        <ArticleProvider
+          kind={'Article' as any}
+          references={page.references as any}
+          frontmatter={page.frontmatter as any}
+        >
+          <PageProvider value={{ site, page }}>
+            <Document site={site} page={page} />
+          </PageProvider>
+        </ArticleProvider>
+      </SiteProvider>
+    </ThemeProvider>,
+  )}`;
+}
+
+/** The page a server shows for an address it does not know. */
+export function renderMissing(site: Site): string {
+  const text = (value: string): Node => ({ type: 'text', value });
+  return renderPage(site, {
+    slug: '404',
+    location: '/404',
+    frontmatter: { title: 'There is no such page' },
+    mdast: {
+      type: 'root',
+      children: [
+        { type: 'paragraph', children: [text('The table of contents lists every page.')] },
+      ],
+    },
+  });
+}

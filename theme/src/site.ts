@@ -1,0 +1,181 @@
+import { createHash } from 'node:crypto';
+import { basename, extname } from 'node:path';
+import type { Asset, Node, Page, Target, TocEntry } from './types';
+import { plainText, walk } from './tree';
+
+/**
+ * The whole book: its pages, what they refer to, and the files they show.
+ *
+ * Everything is fetched before the first page is rendered, so that rendering is
+ * a plain function and a page can name the equations of any other.
+ */
+export class Site {
+  readonly assets = new Map<string, Asset>();
+  readonly problems: string[] = [];
+
+  private constructor(
+    readonly title: string,
+    readonly description: string,
+    readonly options: Record<string, string | undefined>,
+    readonly base: string,
+    readonly index: string,
+    readonly toc: TocEntry[],
+    readonly pages: Map<string, Page>,
+    readonly targets: Map<string, Target>,
+    private readonly files: Map<string, Buffer>,
+  ) {}
+
+  static async load(cdn: string, base: string): Promise<Site> {
+    const config = JSON.parse((await get(`${cdn}/config.json`)).toString());
+    const project = config.projects[0];
+    const toc: TocEntry[] = [
+      { title: project.title, level: 1, slug: project.index },
+      ...project.pages,
+    ];
+    const slugs = toc.flatMap((entry) => entry.slug ?? []);
+    const loaded = await Promise.all(
+      slugs.map(async (slug): Promise<[string, Page]> => {
+        const path = `${cdn}/content/${slug}.json`;
+        return [slug, JSON.parse((await get(path)).toString())];
+      }),
+    );
+    const pages = new Map(loaded);
+    for (const entry of toc) {
+      const page = entry.slug ? pages.get(entry.slug) : undefined;
+      if (!page) continue;
+      entry.description = page.frontmatter.description;
+      const prefix = page.frontmatter.numbering?.enumerator?.enumerator;
+      entry.number = prefix?.endsWith('.%s') ? prefix.slice(0, -3) : undefined;
+    }
+    const files = new Map<string, Buffer>();
+    const paths = new Set([...pages.values()].flatMap((page) => fileUrls(page.mdast)));
+    for (const path of paths) files.set(path, await get(cdn + path));
+    return new Site(
+      config.title ?? project.title ?? '',
+      project.description ?? '',
+      config.options ?? {},
+      base,
+      project.index,
+      toc,
+      pages,
+      collectTargets(base, project.index, pages),
+      files,
+    );
+  }
+
+  /** Address of a page, always with its closing slash: no redirect on the way. */
+  href(slug: string): string {
+    return slug === this.index ? `${this.base}/` : `${this.base}/${slugPath(slug)}/`;
+  }
+
+  /** Address of a link that mystmd wrote from the root of the site. */
+  link(url: string): string {
+    const [path, hash] = url.split('#');
+    const file = this.files.has(path) ? this.publish(path).src : undefined;
+    const isIndex = path === '/' || path === `/${this.index}`;
+    const page = isIndex ? `${this.base}/` : `${this.base}${path.replace(/\/?$/, '/')}`;
+    return (file ?? page) + (hash ? `#${hash}` : '');
+  }
+
+  /** Is there a page or a file at an address that mystmd wrote? */
+  has(url: string): boolean {
+    const path = url.split('#')[0];
+    const slugs = [...this.pages.keys()].map((slug) => `/${slugPath(slug)}`);
+    return path === '/' || this.files.has(path) || slugs.includes(path.replace(/\/$/, ''));
+  }
+
+  bytes(path: string): Buffer | undefined {
+    return this.files.get(path);
+  }
+
+  /** Put a fetched file on the site. */
+  publish(path: string): { src: string; width?: number; height?: number } {
+    const bytes = this.files.get(path);
+    if (!bytes) throw new Error(`no such file: ${path}`);
+    return this.write(basename(path), bytes);
+  }
+
+  /** Put generated content on the site under the hash of its bytes. */
+  publishContent(content: string, extension: string) {
+    const hash = createHash('sha256').update(content).digest('hex').slice(0, 20);
+    return this.write(`${hash}${extension}`, Buffer.from(content));
+  }
+
+  private write(name: string, bytes: Buffer) {
+    this.assets.set(name, { path: `build/${name}`, bytes });
+    return { src: `${this.base}/build/${name}`, ...imageSize(name, bytes) };
+  }
+}
+
+/** mystmd joins nested folders with dots in file names and slashes in addresses. */
+export const slugPath = (slug: string) => slug.replaceAll('.', '/');
+
+async function get(url: string): Promise<Buffer> {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
+  return Buffer.from(await answer.arrayBuffer());
+}
+
+/** Local files a page shows: images, downloads, outputs too large for its JSON. */
+function fileUrls(tree: Node): string[] {
+  const urls: string[] = [];
+  for (const node of walk(tree)) {
+    if (node.type === 'image' || (node.type === 'link' && node.static)) {
+      urls.push(node.url);
+    }
+    const data = node.type === 'output' ? node.jupyter_data : undefined;
+    if (!data) continue;
+    urls.push(data.path, ...Object.values<any>(data.data ?? {}).map((item) => item.path));
+  }
+  return urls.filter((url) => url?.startsWith('/'));
+}
+
+const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
+
+function targetLabel(node: Node): string | undefined {
+  const number = node.enumerator;
+  if (node.type === 'admonition') {
+    const title = node.children?.find((child) => child.type === 'admonitionTitle');
+    return title && plainText(title).split(':')[0];
+  }
+  if (!number) return undefined;
+  if (node.type === 'math') return `Equation (${number})`;
+  if (['container', 'proof'].includes(node.type)) return `${capital(node.kind)} ${number}`;
+  if (node.type === 'exercise') return `Exercise ${number}`;
+  return undefined;
+}
+
+function collectTargets(base: string, index: string, pages: Map<string, Page>) {
+  const targets = new Map<string, Target>();
+  for (const [slug, page] of pages) {
+    const path = slug === index ? `${base}/` : `${base}/${slugPath(slug)}/`;
+    for (const node of walk(page.mdast)) {
+      const label = targetLabel(node);
+      if (!label || !node.identifier) continue;
+      const href = `${path}#${node.html_id}`;
+      targets.set(node.identifier, { href, label, number: node.enumerator });
+    }
+  }
+  return targets;
+}
+
+const POINTS_TO_PIXELS: Record<string, number> = { pt: 4 / 3, in: 96, cm: 96 / 2.54 };
+
+/** Size in pixels, so that a page does not jump while its images load. */
+function imageSize(name: string, bytes: Buffer): { width?: number; height?: number } {
+  if (extname(name) === '.png' && bytes.length > 24) {
+    return { width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) };
+  }
+  if (extname(name) !== '.svg') return {};
+  const tag = /<svg\b[^>]*>/.exec(bytes.toString())?.[0] ?? '';
+  const side = (attribute: string) => {
+    const found = new RegExp(`\\s${attribute}="([\\d.]+)([a-z]*)"`).exec(tag);
+    return found ? Number(found[1]) * (POINTS_TO_PIXELS[found[2]] ?? 1) : undefined;
+  };
+  const box = /viewBox="([^"]+)"/.exec(tag)?.[1].trim().split(/[\s,]+/).map(Number);
+  const width = side('width') ?? box?.[2];
+  const height = side('height') ?? box?.[3];
+  return width && height
+    ? { width: Math.round(width), height: Math.round(height) }
+    : {};
+}

@@ -1,0 +1,377 @@
+"""Build the book: run every chapter in order, then render the pages.
+
+    python tools/book.py                run the chapters and render
+    python tools/book.py --no-execute   render only, without outputs
+
+Chapters run one at a time on a Jupyter server that lives as long as the build.
+Anything mystmd warns about fails the build, as ``chapters/NN-x.md:LINE: message``.
+Results are kept in ``_build/execute``; they are dropped when the package changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+THEME = REPOSITORY / "theme"
+NODE_MAJOR = 20
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+RUN = re.compile(r"(💿 Executing notebook|💾 Adding cached notebook outputs) \((.+?)\)")
+DONE = re.compile(r"📖 Built (\S+) in ")
+# jupytext writes the options of a cell with a long caption as YAML, tags as a list:
+# mystmd reads the list rightly but remarks on it. And a widget opens a channel that
+# only a notebook would answer.
+HARMLESS = re.compile(
+    r'value is not a string for option "tags" \(in code-cell\)|'
+    r"^Exception opening new comm$"
+)
+PROBLEM = re.compile(r"^(?:⚠️|⛔️)\s*(?:(\S+?\.\w+)(?::(\d+))?(?::\d+)?\s)?(.*)", re.S)
+RAISED = "An exception occurred during"
+
+
+class BuildError(Exception):
+    """Something that stops the build; its text is for the reader."""
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """Hash names and contents, so that a rename counts as a change too."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def is_current(stamp: Path, value: str) -> bool:
+    return stamp.is_file() and stamp.read_text() == value
+
+
+def run_quietly(command: list[str], cwd: Path) -> None:
+    """Run a command and show what it printed only if it fails."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()
+        raise BuildError(f"`{' '.join(command)}` failed in {cwd}:\n{said}")
+
+
+def check_node() -> None:
+    node = shutil.which("node")
+    if node is None or shutil.which("npm") is None:
+        raise BuildError(f"The book needs Node.js {NODE_MAJOR} or newer, with npm.")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout
+    found = re.match(r"v(\d+)", version)
+    if found is None or int(found[1]) < NODE_MAJOR:
+        raise BuildError(
+            f"The book needs Node.js {NODE_MAJOR} or newer; this is {version.strip()}."
+        )
+
+
+def bundle_theme() -> None:
+    """Install and bundle the theme, unless what is there is what its sources say."""
+    lock = digest([THEME / "package.json", THEME / "package-lock.json"])
+    installed = THEME / "node_modules" / ".stamp"
+    if not is_current(installed, lock):
+        print("Installing the theme's packages", flush=True)
+        npm = shutil.which("npm") or "npm"
+        # No package of the theme needs its install script.
+        flags = ["--no-audit", "--no-fund", "--ignore-scripts"]
+        run_quietly([npm, "ci", *flags], THEME)
+        installed.write_text(lock)
+    sources = [p for p in (THEME / "src").rglob("*") if p.is_file()]
+    wanted = lock + digest([*sources, THEME / "build.mjs"])
+    bundled = THEME / "dist" / ".stamp"
+    if not is_current(bundled, wanted):
+        print("Bundling the theme", flush=True)
+        run_quietly(["node", "build.mjs"], THEME)
+        bundled.write_text(wanted)
+
+
+def forget_stale_results(root: Path) -> None:
+    """mystmd's cache looks at the chapters only; a chapter's results also depend
+    on the package it imports and on the pinned versions."""
+    build = root / "_build"
+    package = [*(root / "ddpm_lit").rglob("*.py"), *root.glob("constraints.txt")]
+    value, stamp = digest(package), build / "package.sha256"
+    if not is_current(stamp, value):
+        shutil.rmtree(build / "execute", ignore_errors=True)
+        build.mkdir(exist_ok=True)
+        stamp.write_text(value)
+    # Files of older builds carry other hashes in their names and would pile up.
+    shutil.rmtree(build / "site", ignore_errors=True)
+
+
+@contextlib.contextmanager
+def jupyter_server(root: Path) -> Iterator[dict[str, str]]:
+    """A server of our own, so that it ends with the build: yields what to set in
+    the environment of mystmd."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    with tempfile.TemporaryDirectory(prefix="book-") as folder:
+        scratch = Path(folder)
+        # The first place where Jupyter looks for kernels: whatever else is
+        # installed, chapters run in the environment that runs this script.
+        kernel = scratch / "kernels" / "python3" / "kernel.json"
+        kernel.parent.mkdir(parents=True)
+        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec = {"argv": launch, "display_name": "Python 3", "language": "python"}
+        kernel.write_text(json.dumps(spec))
+        command = [
+            *[sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root"],
+            *["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"],
+            *["--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"],
+        ]
+        # The token goes by the environment, where other users cannot list it.
+        secret = {"JUPYTER_PATH": folder, "JUPYTER_CONFIG_DIR": folder}
+        env = {**os.environ, **secret, "JUPYTER_TOKEN": token}
+        with (scratch / "log").open("w+") as log:
+            # Its own session: Ctrl-C reaches this script only, which then stops it.
+            server = subprocess.Popen(
+                command, env=env, stdout=log, stderr=log, start_new_session=True
+            )
+            url = f"http://127.0.0.1:{port}"
+            try:
+                wait_until_up(server, f"{url}/api", Path(log.name))
+                yield {"JUPYTER_BASE_URL": url, "JUPYTER_TOKEN": token}
+            finally:
+                stop(server)
+
+
+def wait_until_up(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            opener.open(url, timeout=5).close()
+            return
+        time.sleep(0.1)
+    raise BuildError(f"The Jupyter server did not start:\n{log.read_text()[-2000:]}")
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def chapters_in_order(entries: list[dict[str, object]]) -> Iterator[str]:
+    for entry in entries:
+        if isinstance(entry.get("file"), str):
+            yield str(entry["file"])
+        children = entry.get("children")
+        if isinstance(children, list):
+            yield from chapters_in_order(children)
+
+
+class Progress:
+    """One line a chapter, and a watch on the order: a later chapter may use what
+    an earlier one left on disk."""
+
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+        self.problems: list[str] = []
+        self.last = -1
+        self.chapter = ""  # the one that runs, since `began`
+        self.began = 0.0
+
+    def read(self, stream: IO[str]) -> None:
+        for line in stream:
+            if started := RUN.search(line):
+                self.finish()
+                self.start(started[2], cached=started[1].startswith("💾"))
+            elif (built := DONE.search(line)) and built[1] == self.chapter:
+                self.finish()
+        self.finish()
+
+    def start(self, chapter: str, *, cached: bool) -> None:
+        place = self.order.index(chapter) if chapter in self.order else self.last
+        if place < self.last and not cached:
+            self.problems.append(f"{chapter}:1: ran after a chapter that follows it")
+        self.last = max(self.last, place)
+        print(f"  {chapter:<44}", end="", flush=True)
+        if cached:
+            print("unchanged", flush=True)
+        else:
+            self.chapter, self.began = chapter, time.monotonic()
+
+    def finish(self) -> None:
+        if self.chapter:
+            print(f"{time.monotonic() - self.began:7.1f} s", flush=True)
+            self.chapter = ""
+
+
+def messages(stream: IO[str]) -> list[str]:
+    """mystmd's error stream, cut where a message begins: a traceback has many lines."""
+    found: list[str] = []
+    for line in stream:
+        clean = ANSI.sub("", line)
+        if HARMLESS.search(clean):
+            continue
+        if not found or clean.startswith(("⚠️", "⛔️", "Command failed")):
+            found.append(clean)
+        else:
+            found[-1] += clean
+    # When the theme fails, mystmd repeats what the theme said.
+    found = [each.strip() for each in found if not each.startswith("Command failed")]
+    return [message for message in found if message]
+
+
+def explain(root: Path, message: str) -> str:
+    """A message as ``file:line: what``; for a cell that raised, the line in it."""
+    match = PROBLEM.match(message)
+    if match is None or match[1] is None or not (root / match[1]).is_file():
+        return message
+    path, text = match[1], match[3].strip()
+    lines = (root / path).read_text(encoding="utf-8").splitlines()
+    if text.startswith(RAISED):
+        at, what = explain_exception(lines, text.partition("\n")[2].strip())
+        return f"{path}:{at}: {what}"
+    if match[2]:
+        return f"{path}:{match[2]}: {text}"
+    # No line was given: the place where the name in question first stands.
+    names = re.findall(r"[\"`]([^\"`]+)[\"`]", text)
+    places = (i for name in names for i, line in enumerate(lines, 1) if name in line)
+    return f"{path}:{next(places, 1)}: {text}"
+
+
+def explain_exception(lines: list[str], trace: str) -> tuple[int, str]:
+    """Where in the chapter a cell raised, and what, with the line that did it."""
+    name = re.search(r"^([\w.]+) +Traceback", trace, re.M)
+    start = trace.rfind(f"\n{name[1]}:") if name else trace.rfind("\n")
+    what = trace[start:].strip() if start >= 0 else trace
+    frame = re.search(r"Cell In\[(\d+)\], line (\d+)", trace)
+    cells = list(code_cells(lines))
+    if frame is None or int(frame[1]) > len(cells):
+        return 1, what
+    cell, row = cells[int(frame[1]) - 1], int(frame[2]) - 1
+    at = cell[min(row, len(cell) - 1)]
+    return at, f"{what}\n    {lines[at - 1].strip()}"
+
+
+def code_cells(lines: list[str]) -> Iterator[list[int]]:
+    """The line numbers of the code of each cell that runs, as mystmd hands it over:
+    without options, the blank lines around it and ``#|`` lines."""
+    at = 0
+    while at < len(lines):
+        opened = re.match(r"([`~:]{3,}) *\{code-cell\}", lines[at])
+        at += 1
+        if not opened:
+            continue
+        cell: list[int] = []
+        if lines[at : at + 1] == ["---"]:  # options as a block of YAML
+            at = lines.index("---", at + 1) + 1
+        while at < len(lines) and not lines[at].startswith(opened[1]):
+            if cell or not re.match(r"\s*$|:[\w-]+:|#\|", lines[at]):
+                cell.append(at + 1)
+            elif "skip-execution" in lines[at]:
+                break
+            at += 1
+        if cell:
+            yield cell
+
+
+def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
+    """Run mystmd; the list of what it complained about is empty if all is well."""
+    config = yaml.safe_load((root / "myst.yml").read_text(encoding="utf-8"))
+    progress = Progress(list(chapters_in_order(config["project"]["toc"])))
+    command = [sys.executable, "-m", "mystmd_py.main", "build", "--html"]
+    if execute:
+        command += ["--execute", "--execute-parallel", "1"]
+    # mystmd asks the npm registry whether it is the newest version: an address
+    # where nobody answers keeps the build to this machine. The complaints of
+    # newer releases of Node about old modules are not ours to fix.
+    quiet = {"npm_registry": "http://127.0.0.1:9/", "NODE_NO_WARNINGS": "1"}
+    env = {**os.environ, **quiet, "NO_COLOR": "1", **extra}
+    pipe = subprocess.PIPE
+    myst = subprocess.Popen(
+        command, cwd=root, env=env, stdout=pipe, stderr=pipe, text=True,
+        encoding="utf-8", errors="replace", start_new_session=True,
+    )  # fmt: skip
+    assert myst.stdout and myst.stderr
+    found: list[str] = []
+    errors = myst.stderr
+    reader = threading.Thread(target=lambda: found.extend(messages(errors)))
+    reader.start()
+    try:
+        progress.read(myst.stdout)
+        code = myst.wait()
+    finally:
+        stop(myst)
+        reader.join()
+    problems = [explain(root, message) for message in found] + progress.problems
+    if code and not problems:
+        problems.append(f"mystmd ended with exit status {code}")
+    return list(dict.fromkeys(problems))
+
+
+def build(root: Path, *, execute: bool) -> int:
+    began = time.monotonic()
+    check_node()
+    bundle_theme()
+    forget_stale_results(root)
+    if execute:
+        print("Running the chapters", flush=True)
+        with jupyter_server(root) as settings:
+            problems = run_myst(root, settings, execute=True)
+    else:
+        problems = run_myst(root, {}, execute=False)
+    page = Path("_build/html/index.html")
+    if not problems and not (root / page).is_file():
+        problems.append(f"{page} was not written")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        print(f"The book was not built: {len(problems)} problem(s).", file=sys.stderr)
+        return 1
+    print(f"The book is at {page} ({time.monotonic() - began:.0f} s)")
+    print("To read it: python -m http.server -d _build/html")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the book.")
+    parser.add_argument(
+        "--root", type=Path, default=REPOSITORY, help="folder of myst.yml"
+    )
+    parser.add_argument(
+        "--no-execute", action="store_true", help="do not run the chapters"
+    )
+    options = parser.parse_args()
+    # Being stopped is like Ctrl-C: the server and mystmd are stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return build(options.root.resolve(), execute=not options.no_execute)
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,7 @@
 
 import html
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,17 +84,18 @@ def picture(figure: Figure, alt: str) -> Picture:
 
 # chapters/00-reading-this-book.md
 def save_figure(
-    figure: Figure, name: str, alt: str, folder: str | Path = "../figures"
+    figure: Figure, name: str, alt: str, folder: str | Path | None = None
 ) -> Picture:
     """Save a figure as `folder/name.svg` and return it for display.
 
-    `alt` describes the figure to somebody who cannot see it. Outside the book's
-    repository, where `folder` does not exist, the figure is only shown.
+    `alt` describes the figure to somebody who cannot see it. The folder defaults to
+    $DDPM_LIT_FIGURES or ../figures; where it does not exist, outside the book's
+    repository, the figure is only shown.
     """
     if not alt.strip():
         raise ValueError(f"figure {name!r} has no alternative text; describe it in alt")
     shown = picture(figure, alt)
-    path = Path(folder)
+    path = Path(folder or os.environ.get("DDPM_LIT_FIGURES", "../figures"))
     if path.is_dir():
         (path / f"{name}.svg").write_text(shown.svg, encoding="utf-8")
     return shown

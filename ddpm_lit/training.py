@@ -139,7 +139,7 @@ class TrainConfig:
     model: UNetConfig = field(default_factory=UNetConfig)
     steps: int = 3000
     batch_size: int = 128
-    learning_rate: float = 8e-3
+    learning_rate: float = 4e-3
     warmup_steps: int = 100
     flat_fraction: float = 0.5
     ema_decay: float = 0.99

@@ -37,15 +37,18 @@ def format_cells(sources: list[str]) -> list[str]:
         return [path.read_text("utf-8").rstrip("\n") for path in paths]
 
 
-def canonical(text: str, settings: Path) -> str:
-    """The canonical text of a chapter."""
+def canonical(text: str, path: Path) -> str:
+    """The canonical text of the chapter at `path`."""
     notebook = jupytext.reads(text, fmt="md:myst")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell, source in zip(code, format_cells([c.source for c in code]), strict=True):
         cell.source = source
     notebook.metadata["kernelspec"] = dict(KERNEL)
+    number = int(path.name[:2])
+    prefix = "A" if number >= 90 else str(number)
+    notebook.metadata["numbering"] = {"enumerator": f"{prefix}.%s"}
     notebook.metadata["jupytext"] = {"default_lexer": "ipython3"}
-    config = load_jupytext_config(str(settings))
+    config = load_jupytext_config(str(path))
     written = jupytext.writes(notebook, fmt="md:myst", config=config)
     return re.sub(r" +jupytext_version:.*\n", "", written)
 

@@ -1,0 +1,94 @@
+"""Run every chapter through nbval, and prove each exercise both ways.
+
+A chapter is Markdown; nbval reads notebooks. The collector below hands nbval the
+notebook that jupytext sees, and adds one cell after each solution: it runs the
+exercise's stub in a copy of the notebook's names and asserts that the check
+refuses it. (That the solution passes is asserted in the chapter itself.)
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbval import plugin as nbval
+
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+
+from chapters import read_chapter
+
+# These two share a training run on disk, so one process runs them in order.
+TOGETHER = {"08-training.md": "training", "09-sampling.md": "training"}
+
+REFUSE_STUB = """
+_names = dict(globals())
+exec({stub!r}, _names)
+try:
+    {check}(_names[{name!r}])
+except (AssertionError, NotImplementedError):
+    pass
+else:
+    raise AssertionError("the stub of exercise {name} passes its check")
+"""
+
+
+def with_stub_checks(notebook: Any) -> Any:
+    """The notebook with a cell after each solution that must refuse the stub."""
+    cells, stubs = [], {}
+    for cell in notebook.cells:
+        cells.append(cell)
+        for tag in cell.metadata.get("tags", []):
+            kind, _, name = tag.partition(".")
+            if kind == "exercise":
+                stubs[name] = cell.source
+            if kind == "solution":
+                check = re.findall(r"^(check_\w+)\(", cell.source, re.M)[-1]
+                source = REFUSE_STUB.format(stub=stubs[name], check=check, name=name)
+                cells.append(nbformat.v4.new_code_cell(source))
+    notebook.cells = cells
+    return notebook
+
+
+class ChapterFile(nbval.IPyNbFile):
+    """A chapter, collected as the notebook that it is."""
+
+    def collect(self) -> Any:
+        import jupytext
+
+        chapter = read_chapter(Path(self.path))
+        lines = {cell.source: cell.line for cell in chapter.cells}
+        notebook = with_stub_checks(jupytext.reads(chapter.text, fmt="md:myst"))
+        real = nbval.nbformat
+        nbval.nbformat = type("Reader", (), {"read": lambda *a, **k: notebook})
+        try:
+            items = list(super().collect())
+        finally:
+            nbval.nbformat = real
+        for item in items:
+            line = lines.get(item.cell.source)
+            name = f"line {line}" if line else f"stub after cell {item.cell_num}"
+            item.name, item._nodeid = name, f"{self.nodeid}::{name}"
+            yield item
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Any:
+    """Take chapters/NN-*.md as chapters when nbval runs."""
+    option = parent.config.option
+    is_chapter = re.match(r"\d\d-.*\.md$", file_path.name)
+    if is_chapter and file_path.parent.name == "chapters" and option.nbval_lax:
+        return ChapterFile.from_parent(parent, path=file_path)
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each file in one process; chapters first, because they take longest."""
+    for item in items:
+        group = TOGETHER.get(item.path.name, item.path.name)
+        item.add_marker(pytest.mark.xdist_group(group))
+    order = {"08-training.md": 0, "09-sampling.md": 0, "test_wheel.py": 1}
+    items.sort(key=lambda item: order.get(item.path.name, 2))

@@ -1,0 +1,271 @@
+"""Every fast gate of the project: `make check` runs this file.
+
+Each gate prints one line; a failing gate prints `chapters/NN-name.md:LINE: reason`
+for each problem, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import yaml
+
+from chapters import Cell, Chapter, read_chapters
+
+ROOT = Path(__file__).resolve().parent.parent
+EQUATION = re.compile(r"^\$\$ \((eq-[a-z0-9-]+)\)\s*$", re.M)
+REFERENCE = re.compile(r"\{eq\}`(eq-[a-z0-9-]+)`")
+CALLOUT = re.compile(
+    r"^```\{admonition\}[^\n]*\n:class: slip\n"
+    r"(?::label: (slip-[a-z0-9-]+)\n)?(.*?)^```",
+    re.M | re.S,
+)
+# conda calls one package by another name.
+CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
+
+
+def line_of(text: str, position: int) -> int:
+    """Line number, from 1, of a position in a text."""
+    return text.count("\n", 0, position) + 1
+
+
+def checked(chapters: list[Chapter]) -> dict[str, tuple[Chapter, Cell]]:
+    """Label -> the first cell tagged `check.<label>`."""
+    found: dict[str, tuple[Chapter, Cell]] = {}
+    for chapter in chapters:
+        for cell in chapter.cells:
+            for label in cell.tagged("check"):
+                found.setdefault(label, (chapter, cell))
+    return found
+
+
+def equation_problems(chapters: list[Chapter]) -> list[str]:
+    """Labels without a check, checks without a label, doubles, dead references."""
+    problems, labels, checks = [], {}, checked(chapters)
+    for chapter in chapters:
+        for match in EQUATION.finditer(chapter.text):
+            where = chapter.where(line_of(chapter.text, match.start()))
+            label = match[1]
+            if label in labels:
+                problems.append(f"{where}: {label} is already used at {labels[label]}")
+            labels.setdefault(label, where)
+        for match in CALLOUT.finditer(chapter.text):
+            if match[1]:
+                labels[match[1]] = chapter.where(line_of(chapter.text, match.start()))
+    for label, where in labels.items():
+        if label not in checks:
+            problems.append(
+                f"{where}: {label} has no check; tag a cell with check.{label}"
+            )
+    for label, (chapter, cell) in checks.items():
+        if label not in labels:
+            problems.append(
+                f"{chapter.where(cell.line)}: check.{label} belongs to no equation "
+                "or callout; label one, or correct the tag"
+            )
+        elif not asserts(cell):
+            problems.append(
+                f"{chapter.where(cell.line)}: check.{label} asserts nothing; use "
+                "assert, check_error or check_number"
+            )
+    for chapter in chapters:
+        for match in REFERENCE.finditer(chapter.text):
+            if match[1] not in labels:
+                where = chapter.where(line_of(chapter.text, match.start()))
+                problems.append(f"{where}: no equation is labelled {match[1]}")
+    return problems
+
+
+def asserts(cell: Cell) -> bool:
+    """True when a cell can fail by its own words."""
+    tree = ast.parse(cell.source)
+    names = {"check_error", "check_number"}
+    return any(
+        isinstance(node, ast.Assert)
+        or (isinstance(node, ast.Call) and ast.unparse(node.func) in names)
+        for node in ast.walk(tree)
+    )
+
+
+def callout_problems(chapters: list[Chapter]) -> list[str]:
+    """Numbers that a callout's check computes must stand in its text."""
+    problems, checks = [], checked(chapters)
+    for chapter in chapters:
+        for match in CALLOUT.finditer(chapter.text):
+            label, text = match[1], match[2]
+            if label is None or label not in checks:
+                continue
+            where = chapter.where(line_of(chapter.text, match.start()))
+            for node in ast.walk(ast.parse(checks[label][1].source)):
+                called = isinstance(node, ast.Call)
+                if called and ast.unparse(node.func) == "check_number":
+                    stated = node.args[2].value
+                    if stated not in text:
+                        problems.append(
+                            f"{where}: the check computes {stated}, which the text of "
+                            f"{label} does not state"
+                        )
+    return problems
+
+
+def exercise_problems(chapters: list[Chapter]) -> list[str]:
+    """Each exercise has a stub, a visible check and a hidden solution."""
+    problems = []
+    for chapter in chapters:
+        stubs, solutions, functions = {}, {}, set()
+        for cell in chapter.cells:
+            stubs |= dict.fromkeys(cell.tagged("exercise"), cell)
+            solutions |= dict.fromkeys(cell.tagged("solution"), cell)
+            functions |= set(re.findall(r"^def (\w+)", cell.source, re.M))
+        for name, cell in stubs.items():
+            where = chapter.where(cell.line)
+            if name not in solutions:
+                problems.append(f"{where}: exercise.{name} has no solution.{name}")
+            if f"def {name}(" not in cell.source:
+                problems.append(f"{where}: exercise.{name} must define {name}()")
+        for name, cell in solutions.items():
+            where = chapter.where(cell.line)
+            if name not in stubs:
+                problems.append(f"{where}: solution.{name} has no exercise.{name}")
+            if "hide-input" not in cell.tags:
+                problems.append(f"{where}: solution.{name} must be tagged hide-input")
+            if not re.search(r"^check_\w+\(\w+_solution\)$", cell.source, re.M):
+                problems.append(
+                    f"{where}: solution.{name} must end by calling its check"
+                )
+    return problems
+
+
+def figure_problems(chapters: list[Chapter]) -> list[str]:
+    """Figures have a caption and a label, are saved once, and none is left over."""
+    problems, saved = [], {}
+    for chapter in chapters:
+        for cell in chapter.cells:
+            where = chapter.where(cell.line)
+            if "figure" in cell.tags:
+                problems += [
+                    f"{where}: a figure needs :{need}:"
+                    for need in ("caption", "label")
+                    if not cell.metadata.get(need)
+                ]
+            for name in re.findall(r'save_figure\([^"]*"(\d\d-[\w-]+)"', cell.source):
+                saved[name] = where
+            saved |= {
+                name: where
+                for name in re.findall(r'^    "(\d\d-[\w-]+)",$', cell.source, re.M)
+            }
+    have = {p.stem for p in (ROOT / "figures").glob("*.svg")}
+    problems += [
+        f"{saved[n]}: figures/{n}.svg is missing" for n in saved if n not in have
+    ]
+    problems += [f"figures/{n}.svg: no chapter makes it" for n in have - set(saved)]
+    return problems
+
+
+def numbering_problems(chapters: list[Chapter]) -> list[str]:
+    """The number in a chapter's header is the number in its name."""
+    problems = []
+    for chapter in chapters:
+        number = int(chapter.path.name[:2])
+        prefix = "A" if number >= 90 else str(number)
+        if f"  enumerator: {prefix}.%s\n" not in chapter.text:
+            problems.append(
+                f"{chapter.where(1)}: the header must say numbering: enumerator: "
+                f"{prefix}.%s"
+            )
+    return problems
+
+
+def requirement_name(requirement: str) -> str:
+    """`numpy` from `numpy>=1.26`."""
+    return re.split(r"[\[<>=!~ ;]", requirement, maxsplit=1)[0]
+
+
+def environment_problems() -> list[str]:
+    """environment.yml lists the packages of pyproject.toml, and only those."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = {
+        requirement_name(r)
+        for group in [project["dependencies"], *extras]
+        for r in group
+    } - {project["name"]}
+    wanted = {CONDA_NAMES.get(name, name) for name in wanted}
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    have = set()
+    for entry in listed["dependencies"]:
+        names = entry["pip"] if isinstance(entry, dict) else [entry]
+        have |= {requirement_name(name) for name in names}
+    have -= {"python", "nodejs", "pip", "make"}
+    problems = [
+        f"environment.yml: {n} of pyproject.toml is missing" for n in wanted - have
+    ]
+    problems += [
+        f"environment.yml: {n} is not in pyproject.toml" for n in have - wanted
+    ]
+    pinned = (ROOT / "constraints.txt").read_text("utf-8")
+    problems += [
+        f"constraints.txt: no version of {n} is pinned"
+        for n in {
+            requirement_name(r) for g in [project["dependencies"], *extras] for r in g
+        }
+        if f"\n{n}==" not in pinned and n != project["name"]
+    ]
+    return problems
+
+
+def command(*words: str) -> Callable[[], list[str]]:
+    """A gate that runs a program and fails with what it printed."""
+
+    def run() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=ROOT, capture_output=True, text=True
+        )
+        return [(done.stdout + done.stderr).strip()] if done.returncode else []
+
+    return run
+
+
+def main() -> int:
+    """Run every gate; 1 when one fails."""
+    try:
+        chapters = read_chapters(ROOT / "chapters")
+    except ValueError as error:
+        print(error)
+        return 1
+    gates: dict[str, Callable[[], list[str]]] = {
+        "package in sync": command("tools/export.py", "--check"),
+        "chapters canonical": command("tools/format_chapters.py", "--check"),
+        "equations checked": lambda: equation_problems(chapters),
+        "callouts state their numbers": lambda: callout_problems(chapters),
+        "exercises complete": lambda: exercise_problems(chapters),
+        "figures captioned": lambda: figure_problems(chapters),
+        "chapters numbered": lambda: numbering_problems(chapters),
+        "environment.yml": environment_problems,
+        "lint": command("-m", "ruff", "check", "--quiet", "."),
+        "format": command("-m", "ruff", "format", "--check", "--quiet", "."),
+        "types": command("-m", "mypy"),
+    }
+    failed = 0
+    for name, gate in gates.items():
+        started = time.perf_counter()
+        problems = gate()
+        seconds = time.perf_counter() - started
+        print(f"{'FAIL' if problems else 'ok  '} {name} ({seconds:.1f} s)", flush=True)
+        for problem in problems:
+            print(problem)
+        failed += bool(problems)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+# book   execute every chapter and render the book to _build/html
+# test   everything: gates, unit tests, every chapter, the wheel, the commands
+# lab    JupyterLab, with the chapters opening as notebooks on double click
+# check  the fast gates alone        export  write ddpm_lit/ from the chapters
+# format bring chapters and tools into their canonical form
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+
+.PHONY: book test lab check export format bench clean
+
+book: $(VENV)/.book
+	@$(RUN) tools/book.py
+
+test: $(VENV)/.test
+	@$(RUN) tools/gates.py
+	@DDPM_LIT_FIGURES=_build/test-figures OMP_NUM_THREADS=1 \
+	  $(RUN) -m pytest -n 2 --dist loadgroup -q --durations=15
+
+lab: $(VENV)/.book
+	@JUPYTER_CONFIG_PATH=$(CURDIR)/tools/jupyter $(VENV)/bin/jupyter lab \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) chapters/index.md
+
+check: $(VENV)/.test
+	@$(RUN) tools/gates.py
+
+export: $(VENV)/.book
+	@$(RUN) tools/export.py
+
+format: $(VENV)/.book
+	@$(RUN) tools/format_chapters.py
+	@$(VENV)/bin/ruff format -q tools tests benchmarks conftest.py
+
+bench: $(VENV)/.test
+	@$(RUN) benchmarks/startup.py
+
+clean:
+	rm -rf _build $(VENV) theme/node_modules theme/dist
+
+# One environment; the stamps say which extras it holds.
+$(VENV)/.book $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	  "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@echo "installing the $* environment into $(VENV) ..."
+	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@

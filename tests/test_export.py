@@ -1,0 +1,147 @@
+"""The exporter: what it writes, and what it refuses with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from export import Exporter, Refused, main, read_chapters
+
+from conftest import ROOT, chapter_text
+
+
+def export(root: Path) -> dict[str, str]:
+    return Exporter(read_chapters(root / "chapters")).run()
+
+
+def refusal(root: Path) -> str:
+    with pytest.raises(Refused) as caught:
+        export(root)
+    return str(caught.value)
+
+
+def line_of(root: Path, chapter: str, text: str) -> int:
+    lines = (root / "chapters" / chapter).read_text("utf-8").splitlines()
+    return next(i for i, line in enumerate(lines, 1) if text in line)
+
+
+def test_joins_cells_in_reading_order_and_resolves_imports(book):
+    root = book(
+        c01_a=chapter_text(
+            ("", "import math\nimport os"),
+            ("export.one", '"""First."""\n\n\ndef f(x: float) -> float:\n    return x'),
+        ),
+        c02_b=chapter_text(
+            ("", "import math"),
+            ("export.one", "def g(x: float) -> float:\n    return math.sin(f(x))"),
+            ("export.two", "def h(x: float) -> float:\n    return g(x)"),
+        ),
+    )
+    files = export(root)
+    one, two = files["one.py"], files["two.py"]
+    assert one.index("def f") < one.index("def g")
+    assert "import math" in one and "import os" not in one
+    assert '__all__ = ["f", "g"]' in one
+    assert one.count("# chapters/01-a.md") == 1 and "# chapters/02-b.md" in one
+    assert "from ddpm_lit.one import g" in two
+    assert files["py.typed"] == ""
+
+
+def test_same_chapters_same_bytes(book):
+    root = book(c01_a=chapter_text(("export.one", "def f() -> int:\n    return 1")))
+    assert export(root) == export(root)
+
+
+@pytest.mark.parametrize(
+    ("code", "needle", "reason"),
+    [
+        ("def f():\n    return missing", "missing", "missing is not defined"),
+        ("def f():\n    return 1\n\n\nprint(f())", "print", "top-level statement"),
+        ("def f():\n    return 1\n\n\ndef f():\n    return 2", None, "already defined"),
+        ("%time\ndef f():\n    return 1", "%time", "magic"),
+        ("X = open('x')", "X = open", "calls open() at import"),
+        ("for i in range(3):\n    pass", "for i", "top-level statement"),
+        ("def f(:\n    pass", "def f(:", "syntax error"),
+        ("import ddpm_lit.nowhere", "nowhere", "no chapter exports"),
+    ],
+)
+def test_refuses_with_file_and_line(book, code, needle, reason):
+    root = book(c01_a=chapter_text(("export.one", code)))
+    message = refusal(root)
+    assert reason in message
+    if needle:
+        assert f"chapters/01-a.md:{line_of(root, '01-a.md', needle)}: " in message
+    assert message.startswith("chapters/01-a.md:")
+
+
+def test_refuses_a_name_only_the_notebook_knows(book):
+    root = book(
+        c01_a=chapter_text(
+            ("", "rate = 3"), ("export.one", "def f():\n    return rate")
+        )
+    )
+    assert "only the notebook knows it" in refusal(root)
+
+
+def test_refuses_an_import_from_a_later_chapter(book):
+    root = book(
+        c01_a=chapter_text(("", "from ddpm_lit.two import g")),
+        c02_b=chapter_text(("export.two", "def g():\n    return 1")),
+    )
+    message = refusal(root)
+    assert "later chapter (02-b.md)" in message
+    line = line_of(root, "01-a.md", "from ddpm_lit.two")
+    assert message.startswith(f"chapters/01-a.md:{line}: ")
+
+
+def test_refuses_a_name_defined_in_a_later_chapter(book):
+    root = book(
+        c01_a=chapter_text(("export.one", "def f():\n    return g()")),
+        c02_b=chapter_text(("export.two", "def g():\n    return 1")),
+    )
+    assert "g is not defined" in refusal(root)
+
+
+def test_refuses_one_public_name_in_two_modules(book):
+    root = book(
+        c01_a=chapter_text(
+            ("export.one", "def f():\n    return 1"),
+            ("export.two", "def f():\n    return 2"),
+        )
+    )
+    assert "public names are unique" in refusal(root)
+
+
+def test_check_finds_stale_edited_and_superfluous_files(book, capsys):
+    root = book(c01_a=chapter_text(("export.one", "def f() -> int:\n    return 1")))
+    assert main(["--root", str(root), "--check"]) == 1
+    assert "missing" in capsys.readouterr().err
+    assert main(["--root", str(root)]) == 0
+    assert main(["--root", str(root), "--check"]) == 0
+    module = root / "ddpm_lit" / "one.py"
+    module.write_text(module.read_text("utf-8").replace("return 1", "return 2"))
+    assert main(["--root", str(root), "--check"]) == 1
+    assert "make export" in capsys.readouterr().err
+    (root / "ddpm_lit" / "extra.py").write_text("")
+    assert main(["--root", str(root)]) == 0
+    assert not (root / "ddpm_lit" / "extra.py").exists()
+
+
+def test_locate_leads_back_to_the_page(capsys):
+    module = (ROOT / "ddpm_lit" / "forward.py").read_text("utf-8").splitlines()
+    number = next(
+        i for i, line in enumerate(module, 1) if "signal * x + spread" in line
+    )
+    assert main(["--root", str(ROOT), "--locate", f"forward.py:{number}"]) == 0
+    where = capsys.readouterr().out.strip()
+    path, _, line = where.rpartition(":")
+    assert (
+        "signal * x + spread"
+        in (ROOT / path).read_text("utf-8").splitlines()[int(line) - 1]
+    )
+    assert main(["--root", str(ROOT), "--locate", "nowhere.py:3"]) == 1
+    assert main(["--root", str(ROOT), "--locate", "forward.py:99999"]) == 1
+
+
+def test_the_committed_package_is_in_sync():
+    assert main(["--root", str(ROOT), "--check"]) == 0

@@ -1,0 +1,144 @@
+"""The package as a whole: lazy import, documented names, refused input."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import ddpm_lit
+from ddpm_lit import (
+    EMA,
+    GaussianMixture,
+    NoiseSchedule,
+    UNet,
+    UNetConfig,
+    at_step,
+    elbo_terms,
+    kl_weight,
+    linear_betas,
+    load_dataset,
+    make_schedule,
+    q_posterior,
+    q_sample,
+    q_step,
+    respace,
+    sample,
+    simple_loss,
+)
+
+
+def test_import_loads_no_torch():
+    code = (
+        "import sys, ddpm_lit, ddpm_lit.cli as c; c.build_parser(); "
+        "print('torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.stdout.strip() == "False", out.stderr
+
+
+def test_every_public_name_resolves_and_is_documented():
+    assert len(ddpm_lit.__all__) > 60
+    for name in ddpm_lit.__all__:
+        thing = getattr(ddpm_lit, name)
+        if inspect.isfunction(thing) or inspect.isclass(thing):
+            assert inspect.getdoc(thing), f"{name} has no docstring"
+        if inspect.isfunction(thing):
+            signature = inspect.signature(thing)
+            for parameter in signature.parameters.values():
+                assert parameter.annotation is not parameter.empty, (name, parameter)
+            assert signature.return_annotation is not signature.empty, name
+    assert set(ddpm_lit.__all__) <= set(dir(ddpm_lit))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = ddpm_lit.nothing
+
+
+def test_no_module_imports_anything_of_tests_or_book():
+    for name in ("schedules", "forward", "posterior", "mixture", "elbo", "losses"):
+        module = importlib.import_module(f"ddpm_lit.{name}")
+        source = inspect.getsource(module)
+        for foreign in ("pytest", "jupytext", "ipywidgets", "sympy", "nbval"):
+            assert foreign not in source
+
+
+S = make_schedule("linear", 10)
+X = torch.zeros(4, 1, 8, 8)
+
+
+def ones(z, t):
+    return torch.ones_like(z)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: NoiseSchedule(torch.tensor([0.1, 1.0])), "beta_2 = 1.0 is not in"),
+        (lambda: NoiseSchedule(torch.tensor([0.0])), "beta_1 = 0.0 is not in"),
+        (lambda: NoiseSchedule(torch.tensor([math.nan])), "is not in"),
+        (lambda: NoiseSchedule(torch.tensor([-0.5])), "is not in"),
+        (lambda: NoiseSchedule(torch.zeros(2, 2)), "must be a list of T numbers"),
+        (lambda: NoiseSchedule(torch.tensor([])), "must be a list of T numbers"),
+        (lambda: make_schedule("stairs", 10), "unknown schedule 'stairs'"),
+        (lambda: make_schedule("cosine", 1), "T = 1 steps are too few"),
+        (lambda: q_sample(X, 0, X, S), "t = 0 is not a step; t runs from 1 to 10"),
+        (lambda: q_sample(X, 11, X, S), "t = 11 is not a step"),
+        (lambda: q_sample(X, torch.tensor([1, 2, 3, 11]), X, S), "t = 11"),
+        (lambda: q_sample(X, torch.tensor([1, 2]), X, S), "one step per example"),
+        (lambda: q_sample(X, 1, X[:2], S), "noise has shape (2, 1, 8, 8) but x has"),
+        (lambda: q_step(X, 1, X[:2], S), "they must be equal"),
+        (lambda: q_posterior(X, X[:2], 1, S), "z has shape"),
+        (lambda: simple_loss(ones, X + 1.5, S), "data range from 1.5 to 1.5"),
+        (lambda: simple_loss(ones, X * math.nan, S), "data range"),
+        (lambda: kl_weight(3, S, "sigma"), "neither 'beta' nor 'beta_tilde'"),
+        (lambda: elbo_terms(ones, X, S, variance="x"), "neither 'beta'"),
+        (lambda: respace(S, 11), "steps = 11 is not in 1..10"),
+        (lambda: sample(ones, S, (1, 2), sampler="magic"), "unknown sampler 'magic'"),
+        (lambda: sample(ones, S, (1, 2), variance="x"), "variance 'x'"),
+        (lambda: sample(ones, S, (1, 2), init=X), "init has shape"),
+        (lambda: UNetConfig(base_channels=12), "12 channels cannot be divided"),
+        (lambda: UNetConfig().check_size(7, 8), "7 x 8 pixels cannot be halved"),
+        (lambda: EMA(torch.nn.Linear(1, 1), 1.0), "ema decay 1.0 is not in"),
+        (lambda: GaussianMixture([1, -1], [0, 0], [1, 1]), "positive weights"),
+        (lambda: load_dataset("cats"), "unknown data set 'cats'"),
+        (lambda: load_dataset("digits", "all"), "unknown split 'all'"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_schedule_moves_and_keeps_float64():
+    moved = S.to("cpu")
+    assert moved.T == 10 and moved.alpha_bar.dtype == torch.float64
+    assert torch.equal(moved.beta_tilde, S.beta_tilde)
+    with torch.device("meta"):
+        assert UNet(UNetConfig())(torch.zeros(2, 1, 8, 8), torch.ones(2)).shape == (
+            2,
+            1,
+            8,
+            8,
+        )
+
+
+def test_coefficients_are_cast_only_at_use():
+    half = torch.zeros(2, 3, dtype=torch.float16)
+    assert at_step(S.alpha_bar, 3, half).dtype == torch.float16
+    assert linear_betas(5).dtype == torch.float64
+    assert q_sample(half, 3, half, S).dtype == torch.float16
+
+
+def test_sampling_is_reproducible_and_ends_without_noise():
+    def make(seed):
+        g = torch.Generator().manual_seed(seed)
+        return sample(ones, S, (3, 1, 4, 4), generator=g, progress=False)
+
+    assert torch.equal(make(1), make(1)) and not torch.equal(make(1), make(2))
+    assert float(make(1).abs().max()) <= 1

@@ -1,0 +1,198 @@
+"""Runs: what is written, what is refused, and that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import ddpm_lit.training as training
+from ddpm_lit import TrainConfig, UNetConfig, load_checkpoint, load_dataset, train
+from ddpm_lit.training import CHECKPOINT, TrainingDiverged
+
+TINY = TrainConfig(
+    model=UNetConfig(base_channels=8, groups=4),
+    T=20,
+    steps=100,
+    batch_size=8,
+    save_every=50,
+    device="cpu",
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> TrainConfig:
+    config = replace(TINY, out=str(tmp_path / "run"))
+    train(config, progress=False)
+    return config
+
+
+def write_images(folder: Path, count: int, size: tuple[int, int], mode: str = "L"):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    shape = (size[0], size[1], 3) if mode == "RGB" else size
+    for i in range(count):
+        pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+def test_a_run_writes_its_files_and_loads(run):
+    names = {p.name for p in Path(run.out).iterdir()}
+    assert names == {CHECKPOINT, "config.json", "metrics.jsonl", "loss.svg"}
+    loaded = load_checkpoint(run.out)
+    assert loaded.step == 100 and loaded.shape(3) == (3, 1, 8, 8)
+    assert loaded.schedule.T == 20 and not loaded.model.training
+    last = load_checkpoint(run.out, average=False)
+    pairs = zip(loaded.model.parameters(), last.model.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+    lines = (Path(run.out) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [50, 100]
+
+
+def test_seed_decides_everything(tmp_path):
+    runs = [replace(TINY, out=str(tmp_path / name)) for name in "ab"]
+    one, two = (train(config, progress=False) for config in runs)
+    pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_run_is_not_replaced_by_accident(run):
+    before = (Path(run.out) / CHECKPOINT).read_bytes()
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(run, progress=False)
+    assert (Path(run.out) / CHECKPOINT).read_bytes() == before
+    train(replace(run, seed=1), overwrite=True, progress=False)
+    assert (Path(run.out) / CHECKPOINT).read_bytes() != before
+
+
+def test_resume_refuses_another_configuration(run):
+    with pytest.raises(ValueError, match="batch_size was 8 and is now 16"):
+        train(replace(run, batch_size=16), resume=True, progress=False)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "foreign", "other weights"])
+def test_damaged_and_foreign_checkpoints_are_named(run, damage):
+    path = Path(run.out) / CHECKPOINT
+    content = path.read_bytes()
+    if damage == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "garbage":
+        path.write_bytes(b"not a checkpoint at all")
+    elif damage == "foreign":
+        save_file({"x": torch.zeros(1)}, path)
+    else:
+        save_file(
+            {"ema.x": torch.zeros(1), "betas": torch.tensor([0.1])},
+            path,
+            metadata={
+                "format": "ddpm_lit 1",
+                "config": (Path(run.out) / "config.json").read_text(),
+                "step": "1",
+            },
+        )
+    with pytest.raises(ValueError, match=r"damaged|not written by|does not fit"):
+        load_checkpoint(run.out)
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(run, monkeypatch):
+    good = (Path(run.out) / CHECKPOINT).read_bytes()
+    real = training.train_step
+
+    def poisoned(model, *args, **kwargs):
+        real(model, *args, **kwargs)
+        return torch.tensor(float("nan"))
+
+    monkeypatch.setattr(training, "train_step", poisoned)
+    with pytest.raises(TrainingDiverged, match="last good checkpoint is kept"):
+        train(replace(run, steps=300), resume=True, progress=False)
+    assert (Path(run.out) / CHECKPOINT).read_bytes() == good
+
+
+def test_a_crash_while_saving_keeps_the_old_checkpoint(run, monkeypatch):
+    good = (Path(run.out) / CHECKPOINT).read_bytes()
+
+    def full_disk(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(training, "save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train(replace(run, steps=200), resume=True, progress=False)
+    assert (Path(run.out) / CHECKPOINT).read_bytes() == good
+    assert load_checkpoint(run.out).step == 100
+
+
+def test_interrupt_saves(run, monkeypatch):
+    real, seen = training.train_step, []
+
+    def stop_after_ten(*args, **kwargs):
+        if len(seen) == 10:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(training, "train_step", stop_after_ten)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(run, steps=300), resume=True, progress=False)
+    assert load_checkpoint(run.out).step >= 110
+
+
+def test_folder_of_images(tmp_path):
+    write_images(tmp_path / "set" / "cats", 3, (8, 12), "RGB")
+    write_images(tmp_path / "set" / "dogs", 2, (8, 12), "RGB")
+    images, labels = load_dataset(f"folder:{tmp_path / 'set'}")
+    assert images.shape == (5, 3, 8, 12) and images.dtype == torch.uint8
+    assert labels.tolist() == [0, 0, 0, 1, 1]
+    config = replace(
+        TINY, data=f"folder:{tmp_path / 'set'}", out=str(tmp_path / "run"), steps=5
+    )
+    assert train(config, progress=False).shape(1) == (1, 3, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda f: f.mkdir(), "no images in"),
+        (lambda f: None, "is not a folder"),
+        (lambda f: (f.mkdir(), (f / "a.png").write_text("x")), "cannot read"),
+        (
+            lambda f: (write_images(f, 1, (8, 8)), write_images(f / "b", 1, (4, 4))),
+            "must agree",
+        ),
+        (lambda f: write_images(f, 2, (7, 7)), "7 x 7 pixels cannot be halved"),
+    ],
+)
+def test_bad_folders_are_named_before_anything_is_written(tmp_path, prepare, message):
+    folder = tmp_path / "pictures"
+    prepare(folder)
+    config = replace(TINY, data=f"folder:{folder}", out=str(tmp_path / "run"))
+    with pytest.raises((ValueError, OSError)) as caught:
+        train(config, progress=False)
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"batch_size": -1},
+        {"learning_rate": 0.0},
+        {"ema_decay": 1.0},
+        {"flat_fraction": 2.0},
+        {"schedule": "stairs"},
+        {"T": 0},
+        {"device": "abacus"},
+    ],
+)
+def test_bad_settings_are_named(tmp_path, change):
+    with pytest.raises(ValueError) as caught:
+        train(replace(TINY, out=str(tmp_path / "run"), **change), progress=False)
+    assert str(next(iter(change.values()))) in str(caught.value)
+    assert not (tmp_path / "run").exists()

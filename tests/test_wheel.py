@@ -1,0 +1,106 @@
+"""The built wheel in a clean environment, used as the README says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+
+def run(*words: str | Path, cwd: Path, expect: int = 0) -> str:
+    """Run a program that must end with the expected status; all that it printed."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH",)}
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=clean,
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == expect, f"{words} ended with {done.returncode}:\n{text}"
+    return text
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """A wheel, built from a copy of the sources."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = ["-m", "build", "--no-isolation", "--outdir", folder, ROOT]
+    run(sys.executable, *build, cwd=folder)
+    assert list(folder.glob("*.tar.gz")), "no sdist was built"
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """bin/ of an environment that holds the wheel and what it requires, no more."""
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    run(python, *pip, "-c", ROOT / "constraints.txt", wheel, cwd=folder)
+    return folder / "bin"
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "ddpm_lit/py.typed" in names and "ddpm_lit/unet.py" in names
+    assert all(name.startswith(("ddpm_lit/", "ddpm_lit-")) for name in names)
+
+
+def test_every_core_module_imports_in_a_clean_environment(installed, tmp_path):
+    code = (
+        "import importlib, json, pkgutil, ddpm_lit\n"
+        "names = [m.name for m in pkgutil.iter_modules(ddpm_lit.__path__)]\n"
+        "lab = {'widgets'}\n"  # needs ipywidgets, from the extra `lab`
+        "for name in names:\n"
+        "    if name not in lab: importlib.import_module('ddpm_lit.' + name)\n"
+        "print(json.dumps(names))\n"
+    )
+    names = json.loads(run(installed / "python", "-c", code, cwd=tmp_path))
+    assert {"schedules", "unet", "training", "sampling", "cli"} <= set(names)
+
+
+def test_the_readmes_commands(installed, tmp_path):
+    command = installed / "ddpm-lit"
+    run(command, "train", "--data", "digits", "--out", "runs/digits", cwd=tmp_path)
+    folder = tmp_path / "runs" / "digits"
+    for name in ("checkpoint.safetensors", "loss.svg", "samples.png", "config.json"):
+        assert (folder / name).stat().st_size > 0
+    words = ["sample", "runs/digits", "--num", "64", "--steps", "100"]
+    run(command, *words, "--out", "grid.png", cwd=tmp_path)
+    assert (tmp_path / "grid.png").stat().st_size > 1000
+    assert "parameters" in run(command, "info", "runs/digits", cwd=tmp_path)
+    # The folder is all that sampling needs: move it away and sample again.
+    shutil.move(folder, tmp_path / "moved")
+    again = [command, *words[:1], "moved", *words[2:], "--out", "again.png"]
+    run(*again, cwd=tmp_path)
+    same = (tmp_path / "again.png").read_bytes() == (tmp_path / "grid.png").read_bytes()
+    assert same, "the same seed gave other images"
+
+
+def test_bad_input_is_one_line_and_status_2(installed, tmp_path):
+    (tmp_path / "file.txt").write_text("x")
+    command = installed / "ddpm-lit"
+    for words in (
+        ["train", "--data", "cats"],
+        ["train", "--out", "file.txt/run", "--steps", "1", "--quiet"],
+        ["train", "--steps", "many"],
+        ["sample", "nowhere"],
+        ["info", "file.txt"],
+        [],
+    ):
+        text = run(command, *words, cwd=tmp_path, expect=2)
+        assert len(text.strip().splitlines()) == 1, text
+        assert "Traceback" not in text and "error: " in text
+    assert (tmp_path / "file.txt").read_text() == "x"

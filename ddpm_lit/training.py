@@ -137,7 +137,7 @@ class TrainConfig:
     schedule: str = "cosine"
     T: int = 1000
     model: UNetConfig = field(default_factory=UNetConfig)
-    steps: int = 3000
+    steps: int = 1500
     batch_size: int = 128
     learning_rate: float = 4e-3
     warmup_steps: int = 100

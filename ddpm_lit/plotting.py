@@ -116,11 +116,11 @@ def show_images(
     """
     pixels = ((images.detach().cpu().float().clamp(-1, 1) + 1) / 2).numpy()
     lines = -(-len(pixels) // columns)
-    extra = 0.28 if titles else 0.0
+    titled = -(-len(titles) // columns)  # rows that carry titles
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(columns * size + (0.9 if rows else 0), lines * (size + extra)),
+        figsize=(columns * size + (0.9 if rows else 0), lines * size + titled * 0.28),
         squeeze=False,
     )
     for i, axis in enumerate(grid.flat):

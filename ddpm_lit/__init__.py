@@ -25,6 +25,7 @@ __all__ = [
     "LOG_EVERY",
     "NoiseMLP",
     "NoiseSchedule",
+    "OLD_CHECKPOINT",
     "Picture",
     "ResidualBlock",
     "SCHEDULES",
@@ -146,6 +147,7 @@ if TYPE_CHECKING:
     from ddpm_lit.training import CHECKPOINT as CHECKPOINT
     from ddpm_lit.training import EMA as EMA
     from ddpm_lit.training import LOG_EVERY as LOG_EVERY
+    from ddpm_lit.training import OLD_CHECKPOINT as OLD_CHECKPOINT
     from ddpm_lit.training import Checkpoint as Checkpoint
     from ddpm_lit.training import NoiseMLP as NoiseMLP
     from ddpm_lit.training import TrainConfig as TrainConfig
@@ -189,6 +191,7 @@ _HOME_OF: dict[str, str] = {
     "LOG_EVERY": "training",
     "NoiseMLP": "training",
     "NoiseSchedule": "schedules",
+    "OLD_CHECKPOINT": "training",
     "Picture": "plotting",
     "ResidualBlock": "unet",
     "SCHEDULES": "schedules",

@@ -41,7 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
 # chapters/90-command-line.md
 def _integers(text: str) -> tuple[int, ...]:
     """A list such as 1,2,2; an empty text is an empty list."""
-    return tuple(int(part) for part in text.split(",") if part.strip())
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list such as 1,2,2") from None
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +64,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--batch-size", type=int)
     how.add_argument("--learning-rate", type=float)
     how.add_argument("--warmup-steps", type=int)
+    how.add_argument(
+        "--flat-fraction", type=float, help="where the rate starts to fall"
+    )
+    how.add_argument("--clip", type=float, help="largest norm of the gradient")
     how.add_argument("--ema-decay", type=float)
     how.add_argument("--save-every", type=int, help="steps between checkpoints")
     how.add_argument("--schedule", help="linear, quadratic, cosine or sigmoid")
@@ -70,6 +77,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     net.add_argument("--channel-multipliers", type=_integers, metavar="1,2,2")
     net.add_argument("--blocks-per-level", type=int)
     net.add_argument("--attention-levels", type=_integers, metavar="1")
+    middle = argparse.BooleanOptionalAction
+    net.add_argument("--middle-attention", action=middle, default=None)
     net.add_argument("--dropout", type=float)
     net.add_argument("--groups", type=int)
 
@@ -102,8 +111,8 @@ def _train_config(args: argparse.Namespace) -> "TrainConfig":
     changes, sizes = given(TrainConfig), given(UNetConfig)
     base = TrainConfig()
     if args.resume:
-        base = load_checkpoint(changes.get("out", base.out)).config
-        changes.setdefault("out", base.out)
+        out = changes.setdefault("out", base.out)
+        base = load_checkpoint(out).config
     return replace(base, **changes, model=replace(base.model, **sizes))
 
 
@@ -197,6 +206,16 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"ddpm-lit {args.verb}: interrupted", file=sys.stderr)
         return 130
+    except (RuntimeError, MemoryError) as error:
+        words = ("out of memory", "allocate")
+        if isinstance(error, RuntimeError) and not any(w in str(error) for w in words):
+            raise
+        print(
+            f"ddpm-lit {args.verb}: error: out of memory; try a smaller --batch-size, "
+            "--base-channels or --num",
+            file=sys.stderr,
+        )
+        return 2
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         print(f"ddpm-lit {args.verb}: error: {reason}", file=sys.stderr)

@@ -66,9 +66,12 @@ def _load_folder(folder: Path) -> tuple[Tensor, Tensor]:
     for path in paths:
         try:
             with Image.open(path) as image:
-                grey = image.mode in ("1", "L", "I;16")
-                pixels = np.array(image.convert("L" if grey else "RGB"))
-        except (UnidentifiedImageError, OSError) as error:
+                if image.mode.startswith("I;16"):  # keep the upper of two bytes
+                    pixels = (np.array(image) >> 8).astype(np.uint8)
+                else:
+                    grey = image.mode in ("1", "L", "LA")
+                    pixels = np.array(image.convert("L" if grey else "RGB"))
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             raise ValueError(f"cannot read {path} as an image: {error}") from None
         tensor = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(
             2, 0, 1

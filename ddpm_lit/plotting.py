@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -29,8 +28,6 @@ _INK_STYLE = (
 
 def use_style() -> None:
     """Set the seaborn theme of the book for all figures that follow."""
-    # Figures are shown through Picture, never by a window or a backend of its own.
-    matplotlib.use("agg")
     inked = "text.color axes.labelcolor axes.edgecolor axes.titlecolor"
     ink = dict.fromkeys([*inked.split(), "xtick.color", "ytick.color"], INK)
     grid = {"grid.color": INK, "grid.alpha": 0.18, "axes.grid": True}

@@ -39,6 +39,8 @@ def ancestral_step(
     [-1, 1]. At t = 1 the mean is returned and the noise is not used. See eq-decoder
     and eq-posterior-mean; Ho et al. (2020), Algorithm 2.
     """
+    if variance not in ("beta", "beta_tilde"):
+        raise ValueError(f"variance {variance!r} is neither 'beta' nor 'beta_tilde'")
     guess = model(z, torch.full((len(z),), t, device=z.device))
     if clip:
         x = x_from_noise(z, guess, t, schedule).clamp(-1, 1)
@@ -75,7 +77,12 @@ def sample(
     the schedule's device, in [-1, 1] when `clip`. Raises ValueError for an unknown
     sampler or variance, steps out of range, or an init of another shape.
     """
-    _check_choices(sampler, variance, shape, init)
+    if sampler != "ddpm":
+        raise ValueError(f"unknown sampler {sampler!r}; choose ddpm")
+    if init is not None and tuple(init.shape) != tuple(shape):
+        raise ValueError(
+            f"init has shape {tuple(init.shape)}, but shape is {tuple(shape)}"
+        )
     device = schedule.alpha_bar.device
     short, kept = respace(schedule, schedule.T if steps is None else steps)
 
@@ -99,28 +106,17 @@ def sample(
     return z
 
 
-def _check_choices(
-    sampler: str, variance: str, shape: tuple[int, ...], init: Tensor | None
-) -> None:
-    """Raise ValueError for arguments of `sample` that cannot be used."""
-    if sampler != "ddpm":
-        raise ValueError(f"unknown sampler {sampler!r}; choose ddpm")
-    if variance not in ("beta", "beta_tilde"):
-        raise ValueError(f"variance {variance!r} is neither 'beta' nor 'beta_tilde'")
-    if init is not None and tuple(init.shape) != tuple(shape):
-        raise ValueError(
-            f"init has shape {tuple(init.shape)}, but shape is {tuple(shape)}"
-        )
-
-
 # chapters/09-sampling.md
 def save_grid(
     x: Tensor, path: str | Path, columns: int | None = None, scale: int = 4
 ) -> None:
     """Write images x (N, C, H, W) in [-1, 1] as one PNG, each pixel `scale` wide.
 
-    The file appears only when it is complete.
+    The file appears only when it is complete. Raises ValueError for no images, or a
+    name that does not end in .png.
     """
+    if len(x) == 0 or Path(path).suffix.lower() != ".png":
+        raise ValueError(f"{len(x)} images to {path}: give at least one, and a .png")
     columns = columns or math.ceil(len(x) ** 0.5)
     rows = -(-len(x) // columns)
     height, width = x.shape[2] * scale + 2, x.shape[3] * scale + 2

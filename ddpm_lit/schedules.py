@@ -164,7 +164,7 @@ def respace(schedule: NoiseSchedule, steps: int) -> tuple[NoiseSchedule, Tensor]
     if not 1 <= steps <= schedule.T:
         raise ValueError(f"steps = {steps} is not in 1..{schedule.T}")
     device = schedule.alpha_bar.device
-    kept = -(-torch.arange(steps + 1, device=device) * schedule.T // steps)
-    kept_alpha_bar = schedule.alpha_bar[kept]
-    betas = 1 - kept_alpha_bar[1:] / kept_alpha_bar[:-1]
-    return NoiseSchedule(betas).to(device), kept
+    kept = -(-torch.arange(steps + 1) * schedule.T // steps)
+    alpha_bar = schedule.alpha_bar.cpu().double()[kept]
+    betas = 1 - alpha_bar[1:] / alpha_bar[:-1]
+    return NoiseSchedule(betas).to(device), kept.to(device)

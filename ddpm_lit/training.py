@@ -8,12 +8,16 @@ import copy
 import json
 import math
 import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import matplotlib
 import torch
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -31,6 +35,7 @@ __all__ = [
     "EMA",
     "LOG_EVERY",
     "NoiseMLP",
+    "OLD_CHECKPOINT",
     "TrainConfig",
     "TrainState",
     "TrainingDiverged",
@@ -161,6 +166,8 @@ class TrainConfig:
             raise ValueError(f"flat_fraction = {self.flat_fraction} is not in [0, 1]")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay = {self.ema_decay} is not in [0, 1)")
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps = {self.warmup_steps} must not be negative")
         make_schedule(self.schedule, self.T)
 
 
@@ -174,6 +181,8 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "meta":
+        raise ValueError("device 'meta' holds no numbers; choose cpu or a GPU")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -185,6 +194,7 @@ def pick_device(name: str) -> torch.device:
 
 # chapters/08-training.md
 CHECKPOINT = "checkpoint.safetensors"
+OLD_CHECKPOINT = "checkpoint.safetensors.old"
 
 
 @dataclass
@@ -199,10 +209,9 @@ class TrainState:
 
     @staticmethod
     def fresh(config: TrainConfig, device: torch.device) -> "TrainState":
-        """A new state; the seed decides the weights and all that is drawn later."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model = UNet(config.model).to(device)
+        """A new state; also seeds torch's global generators, which dropout uses."""
+        torch.manual_seed(config.seed)
+        model = UNet(config.model).to(device)
         fused = device.type in ("cpu", "cuda")
         adam = torch.optim.Adam(model.parameters(), config.learning_rate, fused=fused)
         generator = torch.Generator(device).manual_seed(config.seed)
@@ -215,7 +224,9 @@ class TrainState:
         for i, slots in self.optimizer.state_dict()["state"].items():
             named |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
         named["generator"] = self.generator.get_state()
-        named["dropout_generator"] = torch.get_rng_state()
+        on_gpu = self.generator.device.type == "cuda"
+        dropout = torch.cuda.get_rng_state() if on_gpu else torch.get_rng_state()
+        named["dropout_generator"] = dropout
         return {k: v.detach().cpu().contiguous() for k, v in named.items()}
 
     def restore(self, named: dict[str, Tensor], step: int) -> None:
@@ -230,7 +241,14 @@ class TrainState:
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**state, "state": slots})
         self.generator.set_state(named["generator"])
-        torch.set_rng_state(named["dropout_generator"])
+        on_gpu = self.generator.device.type == "cuda"
+        restore_dropout = torch.cuda.set_rng_state if on_gpu else torch.set_rng_state
+        restore_dropout(named["dropout_generator"])
+
+    def is_finite(self) -> bool:
+        """True when every parameter is a finite number; waits for the device."""
+        sums = torch.stack([p.detach().sum() for p in self.model.parameters()])
+        return bool(torch.isfinite(sums).all())
 
 
 def _under(prefix: str, named: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -258,6 +276,7 @@ def save_checkpoint(
     with open(partial_path, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(partial_path, path)
+    (folder / OLD_CHECKPOINT).unlink(missing_ok=True)  # see _open_folder
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     return path
 
@@ -321,9 +340,10 @@ def load_checkpoint(
     """
     where, part = pick_device(device), "ema" if average else "model"
     named, config, step = _read_checkpoint(path, (part + ".", "betas"))
-    model = UNet(config.model)
+    with torch.device("meta"):  # no memory and no random numbers for weights to come
+        model = UNet(config.model)
     try:
-        model.load_state_dict(_under(part, named))
+        model.load_state_dict(_under(part, named), assign=True)
         schedule = NoiseSchedule(named["betas"])
     except (RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
@@ -354,40 +374,68 @@ def train(
     The folder gets checkpoint.safetensors, config.json, metrics.jsonl and loss.svg.
     Raises FileExistsError when it holds a run and neither `resume` (continue it
     exactly) nor `overwrite` is given; ValueError for data that do not fit the model;
-    TrainingDiverged when the loss becomes NaN. Ctrl-C saves, then raises.
+    TrainingDiverged when the loss becomes NaN. Ctrl-C finishes the step, saves, and
+    raises KeyboardInterrupt. The caller's random state is left as it was.
     """
     device = pick_device(config.device)
     images, config = _fit_to_data(config)
-    images = images.to(device)
-    state = TrainState.fresh(config, device)
-    schedule = make_schedule(config.schedule, config.T).to(device)
-    _open_folder(config, state, resume, overwrite)
-    bar = tqdm(
-        total=config.steps, initial=state.step, disable=not progress, unit="step"
-    )
-    recent, started = torch.zeros((), device=device), time.perf_counter()
-    try:
-        while state.step < config.steps:
-            recent += _advance(state, images, schedule, config)
-            bar.update()
-            done = state.step == config.steps
-            if state.step % LOG_EVERY == 0 or done:
-                loss = float(recent) / ((state.step - 1) % LOG_EVERY + 1)
-                if not math.isfinite(loss):
-                    raise TrainingDiverged(_diverged(config, state.step))
-                _log(config, state.step, loss, time.perf_counter() - started)
-                bar.set_postfix(loss=f"{loss:.4f}")
-                recent.zero_()
-                if state.step % config.save_every < LOG_EVERY or done:
-                    save_checkpoint(state, config, schedule)
-    except KeyboardInterrupt:
-        if bool(torch.isfinite(recent)):
-            save_checkpoint(state, config, schedule)
-        raise
-    finally:
-        bar.close()
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus), _finish_step() as interrupted:
+        state = TrainState.fresh(config, device)
+        _open_folder(config, state, resume, overwrite)
+        bar = tqdm(
+            total=config.steps, initial=state.step, disable=not progress, unit="step"
+        )
+        with bar:
+            _loop(state, images.to(device), config, bar, interrupted)
     save_loss_curve(config.out)
     return load_checkpoint(config.out, device=str(device))
+
+
+# chapters/08-training.md
+def _loop(
+    state: TrainState,
+    images: Tensor,
+    config: TrainConfig,
+    bar: tqdm,
+    interrupted: list[int],
+) -> None:
+    """Train to the last step, logging and saving on the way."""
+    schedule = make_schedule(config.schedule, config.T)
+    tables, recent = schedule.to(images.device), torch.zeros((), device=images.device)
+    since, started = state.step, time.perf_counter()
+    while state.step < config.steps:
+        recent += _advance(state, images, tables, config)
+        bar.update()
+        done = state.step == config.steps or bool(interrupted)
+        if state.step % LOG_EVERY and not done:
+            continue
+        loss = float(recent) / (state.step - since)
+        if not (math.isfinite(loss) and state.is_finite()):
+            raise TrainingDiverged(_diverged(config, state.step))
+        _log(config, state.step, loss, time.perf_counter() - started)
+        bar.set_postfix(loss=f"{loss:.4f}")
+        since = state.step
+        recent.zero_()
+        if state.step % config.save_every < LOG_EVERY or done:
+            save_checkpoint(state, config, schedule)
+        if interrupted:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _finish_step() -> Iterator[list[int]]:
+    """Collect Ctrl-C in a list instead of tearing a step apart."""
+    asked: list[int] = []
+    try:
+        before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    except ValueError:  # only the main thread may handle signals
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # chapters/08-training.md
@@ -407,8 +455,7 @@ def _advance(
         generator=state.generator,
         device=images.device,
     )
-    state.step += 1
-    return train_step(
+    loss = train_step(
         state.model.train(),
         to_model_range(images[picked]),
         schedule,
@@ -417,6 +464,8 @@ def _advance(
         clip=config.clip,
         generator=state.generator,
     )
+    state.step += 1
+    return loss
 
 
 def _fit_to_data(config: TrainConfig) -> tuple[Tensor, TrainConfig]:
@@ -433,12 +482,12 @@ def _fit_to_data(config: TrainConfig) -> tuple[Tensor, TrainConfig]:
 
 def _diverged(config: TrainConfig, step: int) -> str:
     """What to tell a user whose loss is NaN."""
-    kept = Path(config.out) / CHECKPOINT
-    what = (
-        f"the last good checkpoint is kept in {kept}"
-        if kept.exists()
-        else ("no checkpoint had been written yet")
-    )
+    folder = Path(config.out)
+    what = "no checkpoint had been written yet"
+    if (folder / CHECKPOINT).exists():
+        what = f"the last good checkpoint is kept in {folder / CHECKPOINT}"
+    elif (folder / OLD_CHECKPOINT).exists():
+        what = f"the run before is kept as {folder / OLD_CHECKPOINT}"
     return (
         f"the loss is not a finite number near step {step}; {what}; "
         f"try a learning rate below {config.learning_rate:g}"
@@ -461,7 +510,14 @@ def _open_folder(
                     f"cannot resume: {name} was {getattr(saved, name)!r} and is now "
                     f"{getattr(config, name)!r}; use the old value or another folder"
                 )
-        state.restore(named, step)
+        try:
+            state.restore(named, step)
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"cannot resume {folder} on {state.generator.device}: {reason}; "
+                "use the kind of device it was trained on"
+            ) from None
         _keep_metrics(folder / "metrics.jsonl", step)
     elif holds_run and not overwrite:
         raise FileExistsError(
@@ -470,14 +526,23 @@ def _open_folder(
         )
     else:
         folder.mkdir(parents=True, exist_ok=True)
+        if holds_run:  # kept until the new run has a checkpoint of its own
+            os.replace(folder / CHECKPOINT, folder / OLD_CHECKPOINT)
         _keep_metrics(folder / "metrics.jsonl", 0)
 
 
 def _keep_metrics(path: Path, step: int) -> None:
     """Drop the lines after `step`, which a resumed run will write again."""
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    kept = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):
+            continue  # a line torn by a crash
+    partial_path = path.with_name(path.name + ".partial")
+    partial_path.write_text("".join(kept), encoding="utf-8")
+    os.replace(partial_path, path)
 
 
 def _log(config: TrainConfig, step: int, loss: float, seconds: float) -> None:
@@ -496,11 +561,14 @@ def read_metrics(folder: str | Path) -> dict[str, list[float]]:
 
 def save_loss_curve(folder: str | Path) -> Path:
     """Draw a run's loss as `loss.svg` in its folder; returns the path."""
-    use_style()
     metrics = read_metrics(folder)
-    figure, axis = plt.subplots()
-    axis.plot(metrics["step"], metrics["loss"])
-    axis.set(xlabel="step", ylabel=f"loss, mean of {LOG_EVERY} steps", yscale="log")
+    with matplotlib.rc_context():  # leave the caller's figures as they are
+        use_style()
+        figure = Figure()
+        axis = figure.subplots()
+        axis.plot(metrics["step"], metrics["loss"])
+        axis.set(xlabel="step", ylabel=f"loss, mean of {LOG_EVERY} steps", yscale="log")
+        svg = picture(figure, "training loss").svg
     path = Path(folder) / "loss.svg"
-    path.write_text(picture(figure, "training loss").svg, encoding="utf-8")
+    path.write_text(svg, encoding="utf-8")
     return path

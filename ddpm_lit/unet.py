@@ -48,9 +48,30 @@ class UNetConfig:
         # Lists come from JSON; tuples keep the configuration hashable.
         for name in ("channel_multipliers", "attention_levels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for channels in self.channels:
+        for name in ("in_channels", "blocks_per_level", "groups", "attention_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+        if not self.channel_multipliers or min(self.channel_multipliers) < 1:
+            raise ValueError(
+                f"channel_multipliers = {self.channel_multipliers} must be "
+                "one positive number per level, such as 1,2,2"
+            )
+        if self.base_channels < 4 or self.base_channels % 2:
+            raise ValueError(
+                f"base_channels = {self.base_channels} must be even and at least 4, "
+                "because the time embedding has that size"
+            )
+        levels = len(self.channel_multipliers)
+        if not set(self.attention_levels) <= set(range(levels)):
+            raise ValueError(
+                f"attention_levels = {self.attention_levels} must lie in "
+                f"0..{levels - 1}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout = {self.dropout} is not in [0, 1)")
+        for channels in [self.base_channels, *self.channels]:
             for name in ("groups", "attention_heads"):
-                if channels < 1 or channels % getattr(self, name):
+                if channels % getattr(self, name):
                     raise ValueError(
                         f"{channels} channels cannot be divided by {name} = "
                         f"{getattr(self, name)}; change base_channels or {name}"

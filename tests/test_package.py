@@ -18,6 +18,7 @@ from ddpm_lit import (
     NoiseSchedule,
     UNet,
     UNetConfig,
+    ancestral_step,
     at_step,
     elbo_terms,
     kl_weight,
@@ -29,6 +30,7 @@ from ddpm_lit import (
     q_step,
     respace,
     sample,
+    save_grid,
     simple_loss,
 )
 
@@ -101,6 +103,17 @@ def ones(z, t):
         (lambda: sample(ones, S, (1, 2), variance="x"), "variance 'x'"),
         (lambda: sample(ones, S, (1, 2), init=X), "init has shape"),
         (lambda: UNetConfig(base_channels=12), "12 channels cannot be divided"),
+        (lambda: UNetConfig(groups=0), "groups = 0 must be at least 1"),
+        (lambda: UNetConfig(base_channels=2, groups=1), "base_channels = 2 must be"),
+        (lambda: UNetConfig(channel_multipliers=()), "one positive number per level"),
+        (lambda: UNetConfig(attention_levels=(7,)), "must lie in 0..1"),
+        (lambda: UNetConfig(dropout=math.nan), "dropout = nan is not in"),
+        (lambda: save_grid(X[:0], "a.png"), "0 images"),
+        (lambda: save_grid(X, "a.jpg"), "a .png"),
+        (
+            lambda: ancestral_step(ones, X, 2, S, X, variance="Beta"),
+            "'Beta' is neither",
+        ),
         (lambda: UNetConfig().check_size(7, 8), "7 x 8 pixels cannot be halved"),
         (lambda: EMA(torch.nn.Linear(1, 1), 1.0), "ema decay 1.0 is not in"),
         (lambda: GaussianMixture([1, -1], [0, 0], [1, 1]), "positive weights"),

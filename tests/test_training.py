@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ddpm_lit.training as training
-from ddpm_lit import TrainConfig, UNetConfig, load_checkpoint, load_dataset, train
+from ddpm_lit import (
+    TrainConfig,
+    UNetConfig,
+    load_checkpoint,
+    load_dataset,
+    read_metrics,
+    train,
+)
 from ddpm_lit.training import CHECKPOINT, TrainingDiverged
 
 TINY = TrainConfig(
@@ -132,15 +143,69 @@ def test_interrupt_saves(run, monkeypatch):
     real, seen = training.train_step, []
 
     def stop_after_ten(*args, **kwargs):
-        if len(seen) == 10:
-            raise KeyboardInterrupt
         seen.append(1)
+        if len(seen) == 10:
+            os.kill(os.getpid(), signal.SIGINT)
         return real(*args, **kwargs)
 
     monkeypatch.setattr(training, "train_step", stop_after_ten)
     with pytest.raises(KeyboardInterrupt):
         train(replace(run, steps=300), resume=True, progress=False)
-    assert load_checkpoint(run.out).step >= 110
+    assert load_checkpoint(run.out).step == 110
+    # The interrupted run, resumed, equals one that was never interrupted.
+    monkeypatch.setattr(training, "train_step", real)
+    one = train(replace(run, steps=150), resume=True, progress=False)
+    fresh = replace(run, steps=100, out=run.out + "-straight")
+    train(fresh, progress=False)
+    two = train(replace(fresh, steps=150), resume=True, progress=False)
+    logged = read_metrics(run.out)
+    assert logged["step"] == [50, 100, 110, 150]
+    assert all(0 < loss < 3 for loss in logged["loss"])
+    del one, two
+
+
+def test_overwrite_keeps_the_old_run_until_the_new_one_has_saved(run, monkeypatch):
+    good = (Path(run.out) / CHECKPOINT).read_bytes()
+    poison = torch.tensor(float("nan"))
+    monkeypatch.setattr(training, "train_step", lambda *a, **k: poison)
+    with pytest.raises(TrainingDiverged, match="run before is kept"):
+        train(run, overwrite=True, progress=False)
+    assert (Path(run.out) / training.OLD_CHECKPOINT).read_bytes() == good
+    monkeypatch.undo()
+    train(run, overwrite=True, progress=False)
+    assert not (Path(run.out) / training.OLD_CHECKPOINT).exists()
+
+
+def test_a_torn_line_of_metrics_does_not_block_a_run(run):
+    path = Path(run.out) / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 1')
+    train(replace(run, steps=150), resume=True, progress=False)
+    assert read_metrics(run.out)["step"] == [50, 100, 150]
+
+
+def test_training_leaves_random_state_and_figures_alone(tmp_path):
+    before = torch.get_rng_state(), dict(matplotlib.rcParams)
+    train(replace(TINY, out=str(tmp_path / "run"), steps=5), progress=False)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == dict(matplotlib.rcParams)
+
+
+def test_another_kind_of_device_cannot_resume(run):
+    path = Path(run.out) / CHECKPOINT
+    with safe_open(path, "pt") as opened:
+        about = opened.metadata()
+        named = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
+    named["generator"] = torch.zeros(16, dtype=torch.uint8)  # as a GPU's state is
+    save_file(named, path, metadata=about)
+    with pytest.raises(ValueError, match="use the kind of device"):
+        train(replace(run, steps=200), resume=True, progress=False)
+
+
+def test_sixteen_bit_images_keep_their_shades(tmp_path):
+    shades = np.array([[0, 256], [32768, 65535]], dtype=np.uint16)
+    Image.fromarray(shades).save(tmp_path / "a.png")
+    images, _ = load_dataset(f"folder:{tmp_path}")
+    assert images.flatten().tolist() == [0, 1, 128, 255]
 
 
 def test_folder_of_images(tmp_path):
@@ -186,6 +251,8 @@ def test_bad_folders_are_named_before_anything_is_written(tmp_path, prepare, mes
         {"learning_rate": 0.0},
         {"ema_decay": 1.0},
         {"flat_fraction": 2.0},
+        {"warmup_steps": -5},
+        {"device": "meta"},
         {"schedule": "stairs"},
         {"T": 0},
         {"device": "abacus"},

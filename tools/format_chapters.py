@@ -23,7 +23,11 @@ from jupytext.config import load_jupytext_config
 
 from chapters import code_lines
 
-KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+KERNEL = {
+    "name": "python3",
+    "display_name": "Python 3 (ipykernel)",
+    "language": "python",
+}
 
 
 def format_cells(sources: list[str]) -> list[str]:

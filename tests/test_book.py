@@ -1,0 +1,76 @@
+"""The book renders offline, and a broken page fails the build with file and line."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+
+def render(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Render a copy of the book without running its cells."""
+    command = [sys.executable, ROOT / "tools/book.py", "--no-execute", "--root", folder]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """Chapters, figures and settings in a folder of their own."""
+    folder = tmp_path_factory.mktemp("book")
+    for name in ("chapters", "figures"):
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.ipynb")
+        )
+    settings = (ROOT / "myst.yml").read_text("utf-8")
+    assert "template: ./theme" in settings
+    settings = settings.replace("template: ./theme", f"template: {ROOT / 'theme'}")
+    (folder / "myst.yml").write_text(settings, encoding="utf-8")
+    return folder
+
+
+def test_every_page_renders_with_numbers_badges_and_no_foreign_host(copy):
+    done = render(copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    html = copy / "_build" / "html"
+    pages = {p.parent.name: p.read_text("utf-8") for p in html.glob("*/index.html")}
+    chapters = [p.stem for p in (copy / "chapters").glob("[0-9][0-9]-*.md")]
+    assert (html / "index.html").exists() and len(pages) >= len(chapters)
+    kernel = next(text for name, text in pages.items() if "diffusion-kernel" in name)
+    assert "ddpm_lit/forward.py" in kernel, "the badge of an exported cell is missing"
+    assert "(2.3)" in kernel, "equations are not numbered by chapter"
+    for name, text in pages.items():
+        assert "??" not in re.sub(r"<(pre|code)[^>]*>.*?</\1>", "", text, flags=re.S), (
+            name
+        )
+        loads = re.findall(
+            r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', text
+        )
+        assert not loads, f"{name} loads {loads[:3]} from another host"
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("See {eq}`eq-nowhere`.", "eq-nowhere"),
+        ("```{nonsense}\ntext\n```", "nonsense"),
+        ("{cite:p}`nobody1900`", "nobody1900"),
+    ],
+)
+def test_a_broken_page_fails_with_file_and_line(copy, broken, reason):
+    path = copy / "chapters" / "02-diffusion-kernel.md"
+    text = path.read_text("utf-8")
+    path.write_text(text + f"\n{broken}\n", encoding="utf-8")
+    line = len(text.splitlines()) + 2
+    try:
+        done = render(copy)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert f"chapters/02-diffusion-kernel.md:{line}" in said and reason in said, said

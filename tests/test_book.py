@@ -19,10 +19,17 @@ def render(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 
+def read(chapter: str) -> str:
+    """The source of a chapter."""
+    return (ROOT / "chapters" / f"{chapter}.md").read_text("utf-8")
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
     """Chapters, figures and settings in a folder of their own."""
     folder = tmp_path_factory.mktemp("book")
+    (folder / "tools").mkdir()
+    shutil.copy(ROOT / "tools/number-labelled.mjs", folder / "tools")
     for name in ("chapters", "figures"):
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.ipynb")
@@ -44,6 +51,9 @@ def test_every_page_renders_with_numbers_badges_and_no_foreign_host(copy):
     kernel = next(text for name, text in pages.items() if "diffusion-kernel" in name)
     assert "ddpm_lit/forward.py" in kernel, "the badge of an exported cell is missing"
     assert "(2.3)" in kernel, "equations are not numbered by chapter"
+    last = len(re.findall(r"^\$\$ \(eq-", read("02-diffusion-kernel"), re.M))
+    numbered = f"(2.{last})" in kernel and f"(2.{last + 1})" not in kernel
+    assert numbered, "exactly the labelled equations should have a number"
     for name, text in pages.items():
         assert "??" not in re.sub(r"<(pre|code)[^>]*>.*?</\1>", "", text, flags=re.S), (
             name

@@ -143,30 +143,6 @@ function Neighbours({ site, slug }: { site: Site; slug: string }) {
   );
 }
 
-/** The chapters by part, each with its one-line description: the landing page. */
-function Overview({ site }: { site: Site }) {
-  return (
-    <div className="overview">
-      {parts(site).map((part, i) => (
-        <section key={i}>
-          {part.title && <h2>{part.title}</h2>}
-          <ul>
-            {part.entries.map((entry) => (
-              <li key={entry.slug}>
-                <a href={site.href(entry.slug!)}>
-                  <span className="number">{entry.number}</span>
-                  <span className="overview-title">{entry.title}</span>
-                  {entry.description && <span className="fine">{entry.description}</span>}
-                </a>
-              </li>
-            ))}
-          </ul>
-        </section>
-      ))}
-    </div>
-  );
-}
-
 function Head({ site, page, title }: { site: Site; page: Page; title: string }) {
   const asset = (name: string) => `${site.base}/assets/${name}`;
   const description = page.frontmatter.description ?? site.description;
@@ -238,7 +214,6 @@ function Document({ site, page }: { site: Site; page: Page }) {
                 <p className="standfirst">{page.frontmatter.description}</p>
               )}
               <MyST ast={page.mdast.children ?? []} />
-              {isLanding && <Overview site={site} />}
               <Footnotes page={page} />
               <Bibliography page={page} />
             </article>

@@ -142,7 +142,7 @@ class TrainConfig:
     schedule: str = "cosine"
     T: int = 1000
     model: UNetConfig = field(default_factory=UNetConfig)
-    steps: int = 1500
+    steps: int = 1300
     batch_size: int = 128
     learning_rate: float = 4e-3
     warmup_steps: int = 100

@@ -185,6 +185,17 @@ def numbering_problems(chapters: list[Chapter]) -> list[str]:
     return problems
 
 
+def width_problems(chapters: list[Chapter]) -> list[str]:
+    """Code lines fit the page: at most 88 characters."""
+    return [
+        f"{chapter.where(cell.line + i)}: {len(line)} characters; at most 88 fit"
+        for chapter in chapters
+        for cell in chapter.cells
+        for i, line in enumerate(cell.source.splitlines())
+        if len(line) > 88
+    ]
+
+
 def requirement_name(requirement: str) -> str:
     """`numpy` from `numpy>=1.26`."""
     return re.split(r"[\[<>=!~ ;]", requirement, maxsplit=1)[0]
@@ -249,6 +260,7 @@ def main() -> int:
         "callouts state their numbers": lambda: callout_problems(chapters),
         "exercises complete": lambda: exercise_problems(chapters),
         "figures captioned": lambda: figure_problems(chapters),
+        "code fits the page": lambda: width_problems(chapters),
         "chapters numbered": lambda: numbering_problems(chapters),
         "environment.yml": environment_problems,
         "lint": command("-m", "ruff", "check", "--quiet", "."),

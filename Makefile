@@ -15,7 +15,7 @@ book: $(VENV)/.book
 test: $(VENV)/.test
 	@$(RUN) tools/gates.py
 	@DDPM_LIT_FIGURES=_build/test-figures OMP_NUM_THREADS=1 \
-	  $(RUN) -m pytest -n 2 --dist loadfile -q --durations=15
+	  $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --durations=15
 
 lab: $(VENV)/.book
 	@JUPYTER_CONFIG_PATH=$(CURDIR)/tools/jupyter $(VENV)/bin/jupyter lab \

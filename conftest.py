@@ -85,7 +85,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Training first and sampling last: the one needs the run that the other writes.
 
-    (Files go to processes whole, in this order; see --dist loadfile in the Makefile.)
+    (Files go to processes whole and in this order: --dist loadfile
+    --no-loadscope-reorder in the Makefile.)
     """
     order = {"08-training.md": 0, "test_wheel.py": 1, "09-sampling.md": 3}
     items.sort(key=lambda item: order.get(item.path.name, 2))

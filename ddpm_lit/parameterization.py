@@ -48,7 +48,7 @@ def mean_from_noise(
 ) -> Tensor:
     """Mean of z_{t-1}, given z_t and its noise (eq-mean-from-noise; Ho eq. 11)."""
     beta = at_step(schedule.beta, t, z)
-    _, spread = _roots(t, z, schedule)
+    spread = at_step((1 - schedule.alpha_bar).sqrt(), t, z)
     return (z - beta / spread * noise) / (1 - beta).sqrt()
 
 

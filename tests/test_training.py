@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -149,19 +150,21 @@ def test_interrupt_saves(run, monkeypatch):
         return real(*args, **kwargs)
 
     monkeypatch.setattr(training, "train_step", stop_after_ten)
+    longer = replace(run, steps=150)
+    twin = replace(longer, out=run.out + "-twin")
+    shutil.copytree(run.out, twin.out)
     with pytest.raises(KeyboardInterrupt):
-        train(replace(run, steps=300), resume=True, progress=False)
+        train(longer, resume=True, progress=False)
     assert load_checkpoint(run.out).step == 110
     # The interrupted run, resumed, equals one that was never interrupted.
     monkeypatch.setattr(training, "train_step", real)
-    one = train(replace(run, steps=150), resume=True, progress=False)
-    fresh = replace(run, steps=100, out=run.out + "-straight")
-    train(fresh, progress=False)
-    two = train(replace(fresh, steps=150), resume=True, progress=False)
+    one = train(longer, resume=True, progress=False)
+    two = train(twin, resume=True, progress=False)
+    pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
     logged = read_metrics(run.out)
     assert logged["step"] == [50, 100, 110, 150]
     assert all(0 < loss < 3 for loss in logged["loss"])
-    del one, two
 
 
 def test_overwrite_keeps_the_old_run_until_the_new_one_has_saved(run, monkeypatch):

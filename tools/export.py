@@ -172,7 +172,6 @@ class Exporter:
         self.modules: dict[str, Module] = {}
         self.problems: list[str] = []
         self.first_chapter: dict[str, int] = {}
-        self.lazy_table_line = ""
 
     def refuse(self, chapter: Chapter, line: int, reason: str) -> None:
         self.problems.append(f"{chapter.where(line)}: {reason}")
@@ -314,7 +313,7 @@ class Exporter:
             for block in module.blocks:
                 text = "\n".join(ast.unparse(stmt) for stmt in block.body)
                 for name in sorted(global_names(text) - GIVEN):
-                    self._find(module, block, name, homes, trees)
+                    self._find(module, block, name, trees)
 
     def _at(self, where: str) -> tuple[Chapter, int]:
         path, _, line = where.rpartition(":")
@@ -326,7 +325,6 @@ class Exporter:
         module: Module,
         block: Block,
         name: str,
-        homes: dict[str, tuple[str, str]],
         trees: list[list[ast.Module | None]],
     ) -> None:
         """Resolve one global name of a block, or refuse it."""

@@ -54,11 +54,13 @@ class BuildError(Exception):
     """Something that stops the build; its text is for the reader."""
 
 
-def digest(paths: Iterable[Path]) -> str:
-    """Hash names and contents, so that a rename counts as a change too."""
+def digest(paths: Iterable[Path], root: Path) -> str:
+    """Hash names below `root` and contents: a rename counts as a change too, the
+    place of the repository does not."""
     total = hashlib.sha256()
     for path in sorted(paths):
-        total.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
+        name = path.relative_to(root).as_posix()
+        total.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()
 
 
@@ -88,7 +90,7 @@ def check_node() -> None:
 
 def bundle_theme() -> None:
     """Install and bundle the theme, unless what is there is what its sources say."""
-    lock = digest([THEME / "package.json", THEME / "package-lock.json"])
+    lock = digest([THEME / "package.json", THEME / "package-lock.json"], THEME)
     installed = THEME / "node_modules" / ".stamp"
     if not is_current(installed, lock):
         print("Installing the theme's packages", flush=True)
@@ -98,7 +100,7 @@ def bundle_theme() -> None:
         run_quietly([npm, "ci", *flags], THEME)
         installed.write_text(lock)
     sources = [p for p in (THEME / "src").rglob("*") if p.is_file()]
-    wanted = lock + digest([*sources, THEME / "build.mjs"])
+    wanted = lock + digest([*sources, THEME / "build.mjs"], THEME)
     bundled = THEME / "dist" / ".stamp"
     if not is_current(bundled, wanted):
         print("Bundling the theme", flush=True)
@@ -111,7 +113,7 @@ def forget_stale_results(root: Path) -> None:
     on the package it imports and on the pinned versions."""
     build = root / "_build"
     package = [*(root / "ddpm_lit").rglob("*.py"), *root.glob("constraints.txt")]
-    value, stamp = digest(package), build / "package.sha256"
+    value, stamp = digest(package, root), build / "package.sha256"
     if not is_current(stamp, value):
         shutil.rmtree(build / "execute", ignore_errors=True)
         build.mkdir(exist_ok=True)

@@ -33,6 +33,10 @@ await build({
   entryPoints: { book: 'src/client.ts', style: 'src/style.css' },
   outdir: 'dist/assets',
   platform: 'browser',
+  format: 'esm',
+  // What few visits need (search) is a file of its own, fetched when it is asked for.
+  splitting: true,
+  chunkNames: '[name]-[hash]',
   target: ['chrome123', 'firefox120', 'safari17.5'],
   // Browsers that know light-dark() all read woff2, so the older formats that
   // KaTeX's stylesheet also names are left out.

@@ -1,5 +1,9 @@
 // Comforts on top of a page that reads well without them: the dark theme, copy
-// buttons, the contents drawer on narrow screens, the place in the outline.
+// buttons, the contents drawer on narrow screens, the place in the outline, search,
+// previews and keys.
+import { remember } from './dom';
+import { keys } from './keys';
+import { previews } from './preview';
 
 const root = document.documentElement;
 
@@ -9,17 +13,11 @@ function themeToggle(): void {
   const system = matchMedia('(prefers-color-scheme: dark)');
   const isDark = () => (root.dataset.theme ?? (system.matches ? 'dark' : 'light')) === 'dark';
   const show = () => button.setAttribute('aria-pressed', String(isDark()));
-  button.hidden = false;
   button.addEventListener('click', () => {
     const next = isDark() ? 'light' : 'dark';
     root.dataset.theme = next;
-    try {
-      // Back at what the system asks for: follow the system again.
-      if ((next === 'dark') === system.matches) localStorage.removeItem('theme');
-      else localStorage.setItem('theme', next);
-    } catch {
-      // Storage may be refused; the choice then lasts for this page.
-    }
+    // Back at what the system asks for: follow the system again.
+    remember('theme', (next === 'dark') === system.matches ? null : next);
     show();
   });
   system.addEventListener('change', show);
@@ -85,7 +83,8 @@ function drawer(): void {
 function openTarget(): void {
   const id = decodeURIComponent(location.hash.slice(1));
   const target = id ? document.getElementById(id) : null;
-  let box = target?.closest('details') ?? null;
+  // A link to a check leads to its cell, and what matters there is in the fold.
+  let box = target?.closest('details') ?? target?.querySelector('details.check') ?? null;
   if (!box) return;
   for (; box; box = box.parentElement?.closest('details') ?? null) box.open = true;
   target?.scrollIntoView();
@@ -127,10 +126,10 @@ copyButtons();
 drawer();
 outline();
 openTarget();
+keys();
+previews();
 addEventListener('hashchange', openTarget);
 // Paper has no closed boxes.
 addEventListener('beforeprint', () => {
   for (const box of document.querySelectorAll('details')) box.open = true;
 });
-
-export {};

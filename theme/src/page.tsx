@@ -156,7 +156,7 @@ function Head({ site, page, title }: { site: Site; page: Page; title: string }) 
       <link rel="icon" href={asset('favicon.svg')} type="image/svg+xml" />
       <script dangerouslySetInnerHTML={{ __html: EARLY_SCRIPT }} />
       <link rel="stylesheet" href={asset('style.css')} />
-      <script src={asset('book.js')} defer />
+      <script type="module" src={asset('book.js')} />
     </head>
   );
 }
@@ -173,7 +173,15 @@ function Masthead({ site }: { site: Site }) {
       <a className="book-title" href={`${site.base}/`}>
         {site.title}
       </a>
-      <button type="button" className="theme-toggle" hidden>
+      <button type="button" className="search-button" aria-keyshortcuts="Control+K /">
+        <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
+          <circle cx="8.5" cy="8.5" r="5.5" fill="none" stroke="currentColor" strokeWidth="1.6" />
+          <path d="M12.7 12.7 18 18" stroke="currentColor" strokeWidth="1.6" />
+        </svg>
+        <span className="search-word">Search</span>
+        <kbd aria-hidden="true">/</kbd>
+      </button>
+      <button type="button" className="theme-toggle">
         <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
           <circle cx="10" cy="10" r="7" fill="none" stroke="currentColor" strokeWidth="1.6" />
           <path d="M10 3a7 7 0 0 1 0 14z" fill="currentColor" />
@@ -218,13 +226,16 @@ function Document({ site, page }: { site: Site; page: Page }) {
               <Bibliography page={page} />
             </article>
             <Neighbours site={site} slug={page.slug} />
-            {source && (
-              <footer>
+            <footer>
+              {source && (
                 <a href={`${source}/blob/main${page.location}`}>
                   Source of this page: <code>{page.location.slice(1)}</code>
                 </a>
-              </footer>
-            )}
+              )}
+              <button type="button" className="keys-button">
+                Keyboard shortcuts
+              </button>
+            </footer>
           </main>
           {!isLanding && <Outline page={page} />}
         </div>

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Site, slugPath } from './site';
 import { renderMissing, renderPage } from './page';
+import { identifierPreviews, searchIndex } from './search-index';
 
 function setting(name: string): string {
   const value = process.env[name];
@@ -53,6 +54,8 @@ async function main(): Promise<number> {
   }
   site.problems.push(...deadAnchors(site, rendered));
   write('404.html', renderMissing(site));
+  write('search.json', JSON.stringify(searchIndex(site)));
+  write('identifiers.json', JSON.stringify(identifierPreviews(site)));
   for (const asset of site.assets.values()) write(asset.path, asset.bytes);
 
   // What other MyST and Sphinx projects read to refer to this book.

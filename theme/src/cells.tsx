@@ -8,6 +8,7 @@ import { cellSource } from './identifiers';
 import { Outputs } from './outputs';
 import { definitions } from './python';
 import type { Site } from './site';
+import { ChapterList } from './toc';
 import { tagged } from './tree';
 
 function Source({ node, isFolded, isExported }: {
@@ -130,6 +131,8 @@ function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
 /** A block of the page: running text, or one cell of the notebook. */
 export function Block({ node }: { node: Node }) {
   if (node.visibility === 'remove') return null;
+  // mystmd turns the directive {toc} into a plain list, in a block of this name.
+  if (node.data?.part === 'toc:project') return <ChapterList />;
   if (node.kind !== 'notebook-code') {
     return node.html_id || node.data?.class ? (
       <div id={node.html_id} className={node.data?.class}>

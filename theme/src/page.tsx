@@ -1,31 +1,17 @@
 import { ArticleProvider, SiteProvider, ThemeProvider } from '@myst-theme/providers';
 import { MyST } from 'myst-to-react';
 import { renderToStaticMarkup } from 'react-dom/server';
-import type { Node, Page, TocEntry } from './types';
+import type { Node, Page } from './types';
 import type { Site } from './site';
 import { PageProvider } from './context';
 import { RENDERERS } from './nodes';
+import { parts } from './toc';
 import { walk } from './tree';
 
 /** Runs before anything is drawn: a remembered choice shows without a flash. */
 const EARLY_SCRIPT =
   "(function(e){e.classList.add('js');try{var t=localStorage.getItem('theme');" +
   "if(t==='dark'||t==='light')e.dataset.theme=t}catch(_){}})(document.documentElement)";
-
-interface Part {
-  title?: string;
-  entries: TocEntry[];
-}
-
-/** Parts are the entries without a page; what follows one belongs to it. */
-function parts(site: Site): Part[] {
-  const found: Part[] = [{ entries: [] }];
-  for (const entry of site.toc) {
-    if (!entry.slug) found.push({ title: entry.title, entries: [] });
-    else if (entry.slug !== site.index) found.at(-1)!.entries.push(entry);
-  }
-  return found.filter((part) => part.title || part.entries.length);
-}
 
 function Contents({ site, current }: { site: Site; current: string }) {
   return (

@@ -59,6 +59,7 @@ class PageIndex {
   }
 
   private visit(node: Node): void {
+    if (node.data?.part === 'toc:project') return;
     if (node.type === 'heading' && node.html_id) {
       this.section = this.add('section', clean(text(node)), { ...node, enumerator: undefined }, '');
     } else if (node.type === 'math') {

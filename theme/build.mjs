@@ -1,5 +1,5 @@
-// Bundles the theme into dist/: render.mjs runs in Node and writes the site,
-// assets/ is copied beside the pages as it is.
+// Bundles the theme into dist/: render.mjs and serve.mjs run in Node, the one writes
+// the site, the other shows a page when it is asked for; assets/ is copied beside the pages as it is.
 import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { build } from 'esbuild';
@@ -11,7 +11,7 @@ const common = { bundle: true, minify: true, logLevel: 'warning' };
 
 await build({
   ...common,
-  entryPoints: { render: 'src/render.tsx' },
+  entryPoints: { render: 'src/render.tsx', serve: 'src/serve.ts' },
   outdir: 'dist',
   outExtension: { '.js': '.mjs' },
   platform: 'node',

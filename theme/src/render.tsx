@@ -3,15 +3,10 @@
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { basePath, setting } from './settings';
 import { Site, slugPath } from './site';
 import { renderMissing, renderPage } from './page';
 import { identifierPreviews, searchIndex } from './search-index';
-
-function setting(name: string): string {
-  const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set`);
-  return value;
-}
 
 /** Links to a place in a page of this book that no element of the page bears. */
 function deadAnchors(site: Site, rendered: Map<string, string>): string[] {
@@ -35,8 +30,7 @@ function deadAnchors(site: Site, rendered: Map<string, string>): string[] {
 async function main(): Promise<number> {
   const out = setting('BUILD_DIRECTORY');
   const cdn = setting('CONTENT_CDN');
-  const path = (process.env.BASE_URL ?? '').replace(/^\/|\/$/g, '');
-  const site = await Site.load(cdn, path ? `/${path}` : '');
+  const site = await Site.load(cdn, basePath());
 
   const write = (name: string, content: string | Buffer) => {
     const file = join(out, name);

@@ -52,9 +52,12 @@ export class Site {
       const prefix = page.frontmatter.numbering?.enumerator?.enumerator;
       entry.number = prefix?.endsWith('.%s') ? prefix.slice(0, -3) : undefined;
     }
-    const files = new Map<string, Buffer>();
     const paths = new Set([...pages.values()].flatMap((page) => fileUrls(page.mdast)));
-    for (const path of paths) files.set(path, await get(cdn + path));
+    const files = new Map(
+      await Promise.all(
+        [...paths].map(async (path): Promise<[string, Buffer]> => [path, await get(cdn + path)]),
+      ),
+    );
     return new Site(
       config.title ?? project.title ?? '',
       project.description ?? '',

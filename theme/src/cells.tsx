@@ -56,11 +56,11 @@ function Badges({ block }: { block: Node }) {
 }
 
 /** "checked: Equation (3.1) · exact, largest error 2e-16", with a link to what the
- * cell verifies. */
-function CheckSummary({ names, block }: { names: string[]; block: Node }) {
+ * cell verifies. (A summary may hold no links, so this stands before the fold.) */
+function CheckLine({ names, block }: { names: string[]; block: Node }) {
   const { site, page } = usePage();
   return (
-    <>
+    <p className="check-line">
       <span className="check-word">checked:</span>{' '}
       {names.map((name, i) => {
         const target = site.targets.get(name);
@@ -79,13 +79,13 @@ function CheckSummary({ names, block }: { names: string[]; block: Node }) {
           </span>
         );
       })}
-    </>
+    </p>
   );
 }
 
 function Fold({ kind, summary, children }: {
   kind: string;
-  summary: ReactNode;
+  summary: string;
   children: ReactNode;
 }) {
   return (
@@ -148,9 +148,12 @@ export function Block({ node }: { node: Node }) {
   let body: ReactNode = <CellBody block={node} isFolded={isFolded} />;
   if (checks.length) {
     body = (
-      <Fold kind="check" summary={<CheckSummary names={checks} block={node} />}>
-        {body}
-      </Fold>
+      <div className="check">
+        <CheckLine names={checks} block={node} />
+        <Fold kind="proof-fold" summary="The check">
+          {body}
+        </Fold>
+      </div>
     );
   } else if (isSolution) {
     body = (

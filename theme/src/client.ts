@@ -84,10 +84,30 @@ function openTarget(): void {
   const id = decodeURIComponent(location.hash.slice(1));
   const target = id ? document.getElementById(id) : null;
   // A link to a check leads to its cell, and what matters there is in the fold.
-  let box = target?.closest('details') ?? target?.querySelector('details.check') ?? null;
+  let box = target?.closest('details') ?? target?.querySelector('.check > details') ?? null;
   if (!box) return;
   for (; box; box = box.parentElement?.closest('details') ?? null) box.open = true;
   target?.scrollIntoView();
+}
+
+/** Only what scrolls is a stop for the Tab key: a page has a hundred formulas and
+ * pieces of code, and on a wide screen they fit. */
+function scrollers(): void {
+  const boxes = document.querySelectorAll<HTMLElement>('main [role=group][tabindex]');
+  const update = () => {
+    // Read everything, then write everything: the page is laid out once.
+    const scrolls = [...boxes].map(
+      (box) =>
+        box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1,
+    );
+    boxes.forEach((box, i) => {
+      if (scrolls[i]) box.tabIndex = 0;
+      else box.removeAttribute('tabindex');
+    });
+  };
+  addEventListener('resize', update);
+  document.addEventListener('toggle', update, true);
+  void document.fonts.ready.then(update);
 }
 
 function outline(): void {
@@ -125,6 +145,7 @@ themeToggle();
 copyButtons();
 drawer();
 outline();
+scrollers();
 openTarget();
 keys();
 previews();

@@ -103,7 +103,7 @@ export function Code({ value, lang = '', id, isExported = false }: CodeProps) {
   // A box that scrolls sideways must be reachable by keyboard.
   return (
     <div className="code" id={id}>
-      <pre tabIndex={0} role="region" aria-label={label}>
+      <pre tabIndex={0} role="group" aria-label={label}>
         {html === undefined ? (
           <code>{value}</code>
         ) : (

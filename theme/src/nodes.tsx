@@ -70,7 +70,7 @@ function Maths({ node }: Props) {
       <div
         className="equation-body"
         tabIndex={0}
-        role="region"
+        role="group"
         aria-label={number ? `equation ${number}` : 'equation'}
         dangerouslySetInnerHTML={{ __html: node.html ?? node.value ?? '' }}
       />
@@ -142,7 +142,7 @@ function Table({ node }: Props) {
   const head = split < 0 ? rows : rows.slice(0, split);
   const body = split < 0 ? [] : rows.slice(split);
   return (
-    <div className="table-box" tabIndex={0} role="region" aria-label="table">
+    <div className="table-box" tabIndex={0} role="group" aria-label="table">
       <table>
         {head.length > 0 && (
           <thead>

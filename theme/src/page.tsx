@@ -159,7 +159,12 @@ function Masthead({ site }: { site: Site }) {
       <a className="book-title" href={`${site.base}/`}>
         {site.title}
       </a>
-      <button type="button" className="search-button" aria-keyshortcuts="Control+K /">
+      <button
+        type="button"
+        className="search-button"
+        aria-label="Search"
+        aria-keyshortcuts="Control+K /"
+      >
         <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
           <circle cx="8.5" cy="8.5" r="5.5" fill="none" stroke="currentColor" strokeWidth="1.6" />
           <path d="M12.7 12.7 18 18" stroke="currentColor" strokeWidth="1.6" />

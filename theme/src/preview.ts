@@ -32,9 +32,7 @@ function pageAt(url: URL): Promise<Document> {
 
 /** A copy that can stand in a page which holds the original. */
 function copy(original: Element): Element {
-  const isSummary = original.matches('summary');
-  const made = isSummary ? element('p', { class: 'preview-summary' }) : document.importNode(original, true);
-  if (isSummary) made.append(...document.importNode(original, true).childNodes);
+  const made = document.importNode(original, true);
   for (const each of [made, ...made.querySelectorAll('*')]) {
     each.removeAttribute('id');
     each.removeAttribute('tabindex');
@@ -66,7 +64,7 @@ function whatIsAt(page: Document, hash: string): Element[] {
   if (/^H\d$/.test(target.tagName)) return beginning(target);
   // Of a check, what it found: its code is a click away.
   const check = target.querySelector(':scope > .check');
-  if (check) return [...check.querySelectorAll('summary, .outputs')];
+  if (check) return [...check.querySelectorAll('.check-line, .outputs')];
   const whole = target.matches(WHOLE) ? target : target.closest(WHOLE);
   return whole ? [whole] : [];
 }

@@ -110,7 +110,9 @@ function option({ entry, terms }: Hit, i: number): HTMLAnchorElement {
 
 class SearchDialog {
   private readonly input = element('input', {
-    type: 'search',
+    // Not "search": there Escape would empty the field before it closes the dialog.
+    type: 'text',
+    inputmode: 'search',
     role: 'combobox',
     placeholder: 'Words, q_sample, eq 2.3 …',
     autocomplete: 'off',

@@ -3,7 +3,7 @@ import { basename, extname } from 'node:path';
 import type { Asset, Node, Page, Target, TocEntry } from './types';
 import { collectChecks } from './checks';
 import { collectIdentifiers, type Identifiers } from './identifiers';
-import { isExercise, plainText, walk } from './tree';
+import { isExercise, plainText, tagged, walk } from './tree';
 
 /**
  * The whole book: its pages, what they refer to, and the files they show.
@@ -44,7 +44,10 @@ export class Site {
       }),
     );
     const pages = new Map(loaded);
-    for (const page of pages.values()) addIds(page.mdast);
+    for (const page of pages.values()) {
+      addIds(page.mdast);
+      markAnswerChecks(page.mdast);
+    }
     for (const entry of toc) {
       const page = entry.slug ? pages.get(entry.slug) : undefined;
       if (!page) continue;
@@ -188,6 +191,16 @@ function addIds(tree: Node): void {
     if (isExercise(node) || title?.type === 'admonitionTitle') {
       node.html_id ??= slugify(plainText(title));
     }
+  }
+}
+
+/** The code after an exercise's stub judges the answer: that is for later. */
+function markAnswerChecks(tree: Node): void {
+  let isAfterStub = false;
+  for (const block of walk(tree)) {
+    if (block.kind !== 'notebook-code') continue;
+    if (isAfterStub) block.data = { ...block.data, judges: true };
+    isAfterStub = tagged(block, 'exercise').length > 0;
   }
 }
 

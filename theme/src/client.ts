@@ -1,6 +1,8 @@
 // Comforts on top of a page that reads well without them: the dark theme, copy
 // buttons, the contents drawer on narrow screens, the place in the outline.
 
+import { liveFigures } from './live-client';
+
 const root = document.documentElement;
 
 function themeToggle(): void {
@@ -123,6 +125,7 @@ function outline(): void {
 }
 
 themeToggle();
+liveFigures();
 copyButtons();
 drawer();
 outline();
@@ -132,5 +135,3 @@ addEventListener('hashchange', openTarget);
 addEventListener('beforeprint', () => {
   for (const box of document.querySelectorAll('details')) box.open = true;
 });
-
-export {};

@@ -3,14 +3,10 @@
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { basePath, setting } from './settings';
 import { Site, slugPath } from './site';
 import { renderMissing, renderPage } from './page';
-
-function setting(name: string): string {
-  const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set`);
-  return value;
-}
+import { identifierPreviews, searchIndex } from './search-index';
 
 /** Links to a place in a page of this book that no element of the page bears. */
 function deadAnchors(site: Site, rendered: Map<string, string>): string[] {
@@ -34,8 +30,7 @@ function deadAnchors(site: Site, rendered: Map<string, string>): string[] {
 async function main(): Promise<number> {
   const out = setting('BUILD_DIRECTORY');
   const cdn = setting('CONTENT_CDN');
-  const path = (process.env.BASE_URL ?? '').replace(/^\/|\/$/g, '');
-  const site = await Site.load(cdn, path ? `/${path}` : '');
+  const site = await Site.load(cdn, basePath());
 
   const write = (name: string, content: string | Buffer) => {
     const file = join(out, name);
@@ -53,6 +48,8 @@ async function main(): Promise<number> {
   }
   site.problems.push(...deadAnchors(site, rendered));
   write('404.html', renderMissing(site));
+  write('search.json', JSON.stringify(searchIndex(site)));
+  write('identifiers.json', JSON.stringify(identifierPreviews(site)));
   for (const asset of site.assets.values()) write(asset.path, asset.bytes);
 
   // What other MyST and Sphinx projects read to refer to this book.

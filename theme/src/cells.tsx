@@ -5,7 +5,7 @@ import { measured } from './checks';
 import { Code } from './code';
 import { usePage } from './context';
 import { cellSource } from './identifiers';
-import { Outputs } from './outputs';
+import { isLive, Outputs } from './outputs';
 import { definitions } from './python';
 import type { Site } from './site';
 import { ChapterList } from './toc';
@@ -105,6 +105,13 @@ function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
   const code = parts.find((child) => child.type === 'code');
   const outputs = parts.find((child) => child.type === 'outputs');
   const caption = parts.filter((child) => child.type === 'caption');
+  const { site, page } = usePage();
+  if (block.data?.tags?.includes('widget') && outputs?.children?.length && !isLive(outputs)) {
+    site.problems.push(
+      `${page.location.slice(1)} the cell "${code?.value?.trim().split('\n').at(-1)}" is tagged` +
+        ' widget, but shows no live figure with a still; end it with what explore() returns',
+    );
+  }
   const shown = outputs && <Outputs node={outputs} alt={block.data?.alt} />;
   return (
     <>

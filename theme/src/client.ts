@@ -5,6 +5,8 @@ import { remember } from './dom';
 import { keys } from './keys';
 import { previews } from './preview';
 
+import { liveFigures } from './live-client';
+
 const root = document.documentElement;
 
 function themeToggle(): void {
@@ -142,6 +144,7 @@ function outline(): void {
 }
 
 themeToggle();
+liveFigures();
 copyButtons();
 drawer();
 outline();

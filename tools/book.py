@@ -33,6 +33,8 @@ from typing import IO, Any
 
 import yaml
 
+from notebooks import write_downloads
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 THEME = REPOSITORY / "theme"
 NODE_MAJOR = 20
@@ -330,6 +332,14 @@ def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
+def downloads(root: Path) -> list[str]:
+    try:
+        write_downloads(root)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
 def build(root: Path, *, execute: bool) -> int:
     began = time.monotonic()
     check_node()
@@ -344,6 +354,8 @@ def build(root: Path, *, execute: bool) -> int:
     page = Path("_build/html/index.html")
     if not problems and not (root / page).is_file():
         problems.append(f"{page} was not written")
+    if not problems:
+        problems += downloads(root)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:

@@ -5,6 +5,7 @@ import type { Node, Page, TocEntry } from './types';
 import type { Site } from './site';
 import { PageProvider } from './context';
 import { RENDERERS } from './nodes';
+import { TakeAway } from './takeaway';
 import { walk } from './tree';
 
 /** Runs before anything is drawn: a remembered choice shows without a flash. */
@@ -213,6 +214,7 @@ function Document({ site, page }: { site: Site; page: Page }) {
               {page.frontmatter.description && (
                 <p className="standfirst">{page.frontmatter.description}</p>
               )}
+              <TakeAway site={site} page={page} />
               <MyST ast={page.mdast.children ?? []} />
               <Footnotes page={page} />
               <Bibliography page={page} />

@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
-
 from notebooks import write_downloads
 
 REPOSITORY = Path(__file__).resolve().parents[1]

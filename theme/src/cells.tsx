@@ -21,19 +21,23 @@ function Source({ node, isFolded }: { node: Node; isFolded: boolean }) {
 /** What a cell is for, said above it: the module it becomes, or an exercise. */
 function Badges({ block }: { block: Node }) {
   const { site } = usePage();
-  const root = site.options.package;
-  const file = (module: string) => `${module.replaceAll('.', '/')}.py`;
   const exports = tagged(block, 'export');
+  const part = site.package.part(block);
   const isExercise = tagged(block, 'exercise').length > 0;
   if (!exports.length && !isExercise) return null;
   return (
     <p className="badges">
       {exports.map((module) => (
-        <span className="badge export" key={module}>
+        <a
+          className="badge export"
+          key={module}
+          id={part?.anchor}
+          href={`${site.moduleHref(module)}#${part?.name}`}
+        >
           <span aria-hidden="true">→ </span>
           <span className="sr-only">written to </span>
-          {root ? `${root}/${file(module)}` : file(module)}
-        </span>
+          {`${site.package.name}/${module}.py`}
+        </a>
       ))}
       {isExercise && <span className="badge exercise">Exercise</span>}
     </p>

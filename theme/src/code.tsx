@@ -25,13 +25,16 @@ interface CodeProps {
   id?: string;
 }
 
+/** Code as HTML with classes for its colours; undefined for an unknown language. */
+export function highlight(value: string, lang: string): string | undefined {
+  const language = ALIASES[lang] ?? lang;
+  return hljs.getLanguage(language) && hljs.highlight(value, { language }).value;
+}
+
 /** A block of code, coloured here so that the page needs no script for it. */
 export function Code({ value, lang = '', id }: CodeProps) {
-  const language = ALIASES[lang] ?? lang;
   const label = lang ? `${lang} code` : 'code';
-  const html = hljs.getLanguage(language)
-    ? hljs.highlight(value, { language }).value
-    : undefined;
+  const html = highlight(value, lang);
   // A box that scrolls sideways must be reachable by keyboard.
   return (
     <div className="code" id={id}>

@@ -1,7 +1,11 @@
 import { createHash } from 'node:crypto';
 import { basename, extname } from 'node:path';
 import type { Asset, Node, Page, Target, TocEntry } from './types';
+import { Package } from './package';
 import { plainText, walk } from './tree';
+
+/** The folder of the site that shows the package. */
+export const MODULES = 'modules';
 
 /**
  * The whole book: its pages, what they refer to, and the files they show.
@@ -12,6 +16,7 @@ import { plainText, walk } from './tree';
 export class Site {
   readonly assets = new Map<string, Asset>();
   readonly problems: string[] = [];
+  readonly package: Package;
 
   private constructor(
     readonly title: string,
@@ -23,9 +28,12 @@ export class Site {
     readonly pages: Map<string, Page>,
     readonly targets: Map<string, Target>,
     private readonly files: Map<string, Buffer>,
-  ) {}
+    root: string,
+  ) {
+    this.package = new Package(root, options.package ?? '', toc, pages, this.problems);
+  }
 
-  static async load(cdn: string, base: string): Promise<Site> {
+  static async load(cdn: string, base: string, root: string): Promise<Site> {
     const config = JSON.parse((await get(`${cdn}/config.json`)).toString());
     const project = config.projects[0];
     const toc: TocEntry[] = [
@@ -60,12 +68,18 @@ export class Site {
       pages,
       collectTargets(base, project.index, pages),
       files,
+      root,
     );
   }
 
   /** Address of a page, always with its closing slash: no redirect on the way. */
   href(slug: string): string {
     return slug === this.index ? `${this.base}/` : `${this.base}/${slugPath(slug)}/`;
+  }
+
+  /** Address of a module's page, or of the list of them. */
+  moduleHref(module?: string): string {
+    return `${this.base}/${MODULES}/${module ? `${module}/` : ''}`;
   }
 
   /** Address of a link that mystmd wrote from the root of the site. */

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, copy_book
 
 
 def render(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -26,19 +25,7 @@ def read(chapter: str) -> str:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """Chapters, figures and settings in a folder of their own."""
-    folder = tmp_path_factory.mktemp("book")
-    (folder / "tools").mkdir()
-    shutil.copy(ROOT / "tools/number-labelled.mjs", folder / "tools")
-    for name in ("chapters", "figures"):
-        shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.ipynb")
-        )
-    settings = (ROOT / "myst.yml").read_text("utf-8")
-    assert "template: ./theme" in settings
-    settings = settings.replace("template: ./theme", f"template: {ROOT / 'theme'}")
-    (folder / "myst.yml").write_text(settings, encoding="utf-8")
-    return folder
+    return copy_book(tmp_path_factory.mktemp("copy") / "book")
 
 
 def test_every_page_renders_with_numbers_badges_and_no_foreign_host(copy):

@@ -69,6 +69,22 @@ def is_current(stamp: Path, value: str) -> bool:
     return stamp.is_file() and stamp.read_text() == value
 
 
+def sources(root: Path) -> str:
+    """What a built book depends on, as one value."""
+    folders = ("chapters", "ddpm_lit", "theme/src", "tools")
+    kinds = {".md", ".bib", ".py", ".ts", ".tsx", ".css", ".mjs"}
+    found = [p for folder in folders for p in (root / folder).rglob("*")]
+    settings = ("myst.yml", "constraints.txt", "theme/package-lock.json")
+    files = [p for p in found if p.suffix in kinds and p.parent.name[:1] != "."]
+    files += [root / name for name in settings if (root / name).is_file()]
+    return f"{digest(files, root)} {os.environ.get('BASE_URL', '')}"
+
+
+def is_built(root: Path) -> bool:
+    """Is there an executed book, made from the sources as they are now?"""
+    return is_current(root / "_build" / "html.sha256", sources(root))
+
+
 def run_quietly(command: list[str], cwd: Path) -> None:
     """Run a command and show what it printed only if it fails."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
@@ -344,6 +360,9 @@ def build(root: Path, *, execute: bool) -> int:
     check_node()
     bundle_theme()
     forget_stale_results(root)
+    built = root / "_build" / "html.sha256"
+    built.unlink(missing_ok=True)
+    before = sources(root)
     if execute:
         print("Running the chapters", flush=True)
         with jupyter_server(root) as settings:
@@ -360,6 +379,8 @@ def build(root: Path, *, execute: bool) -> int:
     if problems:
         print(f"The book was not built: {len(problems)} problem(s).", file=sys.stderr)
         return 1
+    if execute:
+        built.write_text(before)
     print(f"The book is at {page} ({time.monotonic() - began:.0f} s)")
     print("To read it: python -m http.server -d _build/html")
     return 0

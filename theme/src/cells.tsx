@@ -1,6 +1,7 @@
 import { Fragment, type ReactNode } from 'react';
 import { MyST } from 'myst-to-react';
-import type { Node } from './types';
+import type { Node, Page, Target } from './types';
+import type { Site } from './site';
 import { Code } from './code';
 import { usePage } from './context';
 import { Outputs } from './outputs';
@@ -44,28 +45,42 @@ function Badges({ block }: { block: Node }) {
   );
 }
 
-/** "checked: Equation (3.1)", each name a link to what the cell verifies. */
-function CheckSummary({ names }: { names: string[] }) {
+/** What the tags `check.NAME` of a cell name; a name that nothing bears is a problem. */
+function checkedTargets(site: Site, page: Page, names: string[]): Target[] {
+  return names.flatMap((name) => {
+    const target = site.targets.get(name);
+    if (target) return [target];
+    site.problems.push(
+      `${page.location.slice(1)} the tag "check.${name}" names no` +
+        ' numbered equation, figure or theorem, and no labelled box',
+    );
+    return [];
+  });
+}
+
+/** A closed check says what it verifies; a link there would clash with opening it. */
+function Check({ names, children }: { names: string[]; children: ReactNode }) {
   const { site, page } = usePage();
-  return (
+  const targets = checkedTargets(site, page, names);
+  const summary = (
     <>
       <span className="check-word">checked:</span>{' '}
-      {names.map((name, i) => {
-        const target = site.targets.get(name);
-        if (!target) {
-          site.problems.push(
-            `${page.location.slice(1)} the tag "check.${name}" names no` +
-              ' numbered equation, figure or theorem, and no labelled box',
-          );
-        }
-        return (
-          <Fragment key={name}>
-            {i > 0 && ', '}
-            {target ? <a href={target.href}>{target.label}</a> : name}
-          </Fragment>
-        );
-      })}
+      {targets.map((target) => target.label).join(', ')}
     </>
+  );
+  return (
+    <Fold kind="check" summary={summary}>
+      <p className="fine check-targets">
+        Verifies{' '}
+        {targets.map((target, i) => (
+          <Fragment key={target.href}>
+            {i > 0 && ', '}
+            <a href={target.href}>{target.label}</a>
+          </Fragment>
+        ))}
+      </p>
+      {children}
+    </Fold>
   );
 }
 
@@ -125,11 +140,7 @@ export function Block({ node }: { node: Node }) {
   const isFolded = checks.length > 0 || isSolution || node.visibility === 'hide';
   let body: ReactNode = <CellBody block={node} isFolded={isFolded} />;
   if (checks.length) {
-    body = (
-      <Fold kind="check" summary={<CheckSummary names={checks} />}>
-        {body}
-      </Fold>
-    );
+    body = <Check names={checks}>{body}</Check>;
   } else if (isSolution) {
     body = (
       <Fold kind="solution" summary="Solution">

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { Site } from './site';
 import { renderModule, renderModules } from './modules';
 import { renderMissing, renderPage } from './page';
+import { PRINT, renderPrint } from './print';
 
 function setting(name: string): string {
   const value = process.env[name];
@@ -65,6 +66,8 @@ async function main(): Promise<number> {
     const html = renderModule(site, module);
     rendered.push({ href: site.moduleHref(module.name), html, source: module.file });
   }
+  const print = { href: `${site.base}/${PRINT}/`, html: renderPrint(site) };
+  rendered.push({ ...print, source: 'the printed book:' });
   for (const { href, html } of rendered) {
     write(`${href.slice(site.base.length + 1)}index.html`, html);
   }

@@ -32,10 +32,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from gates import caption_problems, tag_problems
 from notebooks import write_downloads
+
+from chapters import read_chapters
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 THEME = REPOSITORY / "theme"
+PAGE = Path("_build/html/index.html")
+BUILT = Path("_build/html.sha256")  # what an executed book was made from
 NODE_MAJOR = 20
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 RUN = re.compile(r"(💿 Executing notebook|💾 Adding cached notebook outputs) \((.+?)\)")
@@ -82,7 +87,7 @@ def sources(root: Path) -> str:
 
 def is_built(root: Path) -> bool:
     """Is there an executed book, made from the sources as they are now?"""
-    return is_current(root / "_build" / "html.sha256", sources(root))
+    return is_current(root / BUILT, sources(root))
 
 
 def run_quietly(command: list[str], cwd: Path) -> None:
@@ -347,41 +352,49 @@ def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def downloads(root: Path) -> list[str]:
+def cell_problems(root: Path) -> list[str]:
+    """What is wrong with cells, told before minutes are spent on running them."""
     try:
-        write_downloads(root)
+        chapters = read_chapters(root / "chapters")
     except ValueError as error:
         return [str(error)]
-    return []
+    return tag_problems(chapters) + caption_problems(chapters)
 
 
-def build(root: Path, *, execute: bool) -> int:
-    began = time.monotonic()
-    check_node()
-    bundle_theme()
+def make(root: Path, *, execute: bool) -> list[str]:
+    """Everything in `_build/html`; the list of problems is empty if all is well."""
+    problems = cell_problems(root)
+    if problems:
+        return problems
     forget_stale_results(root)
-    built = root / "_build" / "html.sha256"
-    built.unlink(missing_ok=True)
-    before = sources(root)
     if execute:
         print("Running the chapters", flush=True)
         with jupyter_server(root) as settings:
             problems = run_myst(root, settings, execute=True)
     else:
         problems = run_myst(root, {}, execute=False)
-    page = Path("_build/html/index.html")
-    if not problems and not (root / page).is_file():
-        problems.append(f"{page} was not written")
-    if not problems:
-        problems += downloads(root)
+    if problems:
+        return problems
+    if not (root / PAGE).is_file():
+        return [f"{PAGE} was not written"]
+    return write_downloads(root)
+
+
+def build(root: Path, *, execute: bool) -> int:
+    began = time.monotonic()
+    check_node()
+    bundle_theme()
+    stamp, made_from = root / BUILT, sources(root)
+    stamp.unlink(missing_ok=True)
+    problems = make(root, execute=execute)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
         print(f"The book was not built: {len(problems)} problem(s).", file=sys.stderr)
         return 1
     if execute:
-        built.write_text(before)
-    print(f"The book is at {page} ({time.monotonic() - began:.0f} s)")
+        stamp.write_text(made_from)
+    print(f"The book is at {PAGE} ({time.monotonic() - began:.0f} s)")
     print("To read it: python -m http.server -d _build/html")
     return 0
 

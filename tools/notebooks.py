@@ -17,6 +17,8 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+from chapters import Chapter, read_chapter
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -108,19 +110,48 @@ def with_outputs(source: str, page: dict[str, Any], files: Files) -> NotebookNod
     return notebook
 
 
-def write_downloads(root: Path) -> None:
-    """Write ``NN-name.ipynb`` and ``NN-name.md`` for each chapter with code."""
+def is_described(data: dict[str, Any], block: dict[str, Any], mime: str) -> bool:
+    """Has a picture words for who cannot see it? From the code that drew it, or from
+    the option :alt: of its cell."""
+    about = data.get("metadata", {})
+    stated = (about.get(mime, {}).get("alt"), about.get("alt"))
+    return any(stated) or bool(block.get("data", {}).get("alt"))
+
+
+def picture_problems(chapter: Chapter, page: dict[str, Any]) -> list[str]:
+    """A line for each picture among the outputs that has no alternative text."""
+    problems = []
+    blocks = (n for n in nodes(page["mdast"]) if n.get("kind") == "notebook-code")
+    for cell, block in zip(chapter.cells, blocks, strict=True):
+        for data in (n["jupyter_data"] for n in nodes(block) if n.get("jupyter_data")):
+            pictures = [mime for mime in data.get("data", {}) if "image/" in mime]
+            if not all(is_described(data, block, mime) for mime in pictures):
+                problems.append(
+                    f"{chapter.where(cell.line)}: a picture without alternative text; "
+                    "give it to save_figure() or picture(), or set :alt: on the cell"
+                )
+    return problems
+
+
+def write_downloads(root: Path) -> list[str]:
+    """Write ``NN-name.ipynb`` and ``NN-name.md`` for each chapter with code.
+
+    Returns what is wrong with the outputs, as ``chapters/NN-name.md:LINE: reason``.
+    """
     folder = root / "_build" / "html" / "download"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     site = root / "_build" / "site"
     files = Files(site / "public")
+    problems = []
     for path in sorted((site / "content").glob("*.json")):
         page = json.loads(path.read_text("utf-8"))
-        chapter = root / page["location"][1:]
         if not any(n.get("kind") == "notebook-code" for n in nodes(page["mdast"])):
             continue
-        source = chapter.read_text("utf-8")
-        (folder / chapter.name).write_text(source, encoding="utf-8")
-        notebook = with_outputs(source, page, files)
-        nbformat.write(notebook, folder / chapter.with_suffix(".ipynb").name)
+        chapter = read_chapter(root / page["location"][1:])
+        name = chapter.path.name
+        (folder / name).write_text(chapter.text, encoding="utf-8")
+        notebook = with_outputs(chapter.text, page, files)
+        nbformat.write(notebook, folder / Path(name).with_suffix(".ipynb"))
+        problems += picture_problems(chapter, page)
+    return problems

@@ -1,5 +1,6 @@
 # book   execute every chapter and render the book to _build/html
 # test   everything: gates, unit tests, every chapter, the wheel, the commands
+# pdf    the whole book as one PDF in _build
 # lab    JupyterLab, with the chapters opening as notebooks on double click
 # preview serve the book while it is written: a saved page shows at once
 # check  the fast gates alone        export  write ddpm_lit/ from the chapters
@@ -8,13 +9,19 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: book test lab preview check export format bench clean
+.PHONY: book pdf test lab preview check export format bench clean
 
 book: $(VENV)/.book
 	@$(RUN) tools/book.py
 
+pdf: $(VENV)/.test
+	@$(RUN) tools/book.py
+	@$(RUN) tools/pdf.py
+
 test: $(VENV)/.test
 	@$(RUN) tools/gates.py
+	@$(RUN) tools/browser.py > /dev/null
+	@$(RUN) tools/book.py
 	@DDPM_LIT_FIGURES=_build/test-figures OMP_NUM_THREADS=1 \
 	  $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --durations=15
 

@@ -30,7 +30,7 @@ await build({
 
 await build({
   ...common,
-  entryPoints: { book: 'src/client.ts', style: 'src/style.css' },
+  entryPoints: { book: 'src/client.ts', style: 'src/book.css' },
   outdir: 'dist/assets',
   platform: 'browser',
   format: 'esm',

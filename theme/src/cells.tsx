@@ -4,10 +4,7 @@ import type { Node } from './types';
 import { measured } from './checks';
 import { Code } from './code';
 import { usePage } from './context';
-import { cellSource } from './identifiers';
 import { isLive, Outputs } from './outputs';
-import { definitions } from './python';
-import type { Site } from './site';
 import { ChapterList } from './toc';
 import { tagged } from './tree';
 
@@ -27,27 +24,25 @@ function Source({ node, isFolded, isExported }: {
   );
 }
 
-/** The page of a module, at the first name that the cell gives it. */
-function moduleHref(site: Site, module: string, block: Node): string {
-  const [first] = definitions(cellSource(block));
-  return `${site.base}/modules/${module}/${first ? `#${first.name}` : ''}`;
-}
-
 /** What a cell is for, said above it: the module it becomes, or an exercise. */
 function Badges({ block }: { block: Node }) {
   const { site } = usePage();
-  const root = site.options.package;
-  const file = (module: string) => `${module.replaceAll('.', '/')}.py`;
   const exports = tagged(block, 'export');
+  const part = site.package.part(block);
   const isExercise = tagged(block, 'exercise').length > 0;
   if (!exports.length && !isExercise) return null;
   return (
     <p className="badges">
       {exports.map((module) => (
-        <a className="badge export" key={module} href={moduleHref(site, module, block)}>
+        <a
+          className="badge export"
+          key={module}
+          id={part?.anchor}
+          href={`${site.moduleHref(module)}#${part?.name}`}
+        >
           <span aria-hidden="true">→ </span>
           <span className="sr-only">written to </span>
-          {root ? `${root}/${file(module)}` : file(module)}
+          {`${site.package.name}/${module}.py`}
         </a>
       ))}
       {isExercise && <span className="badge exercise">Your turn</span>}

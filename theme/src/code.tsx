@@ -88,15 +88,18 @@ interface CodeProps {
   isExported?: boolean;
 }
 
+/** Code as HTML with classes for its colours; undefined for an unknown language. */
+export function highlight(value: string, lang: string): string | undefined {
+  const language = ALIASES[lang] ?? lang;
+  return hljs.getLanguage(language) && hljs.highlight(value, { language }).value;
+}
+
 /** A block of code, coloured here so that the page needs no script for it. */
 export function Code({ value, lang = '', id, isExported = false }: CodeProps) {
   const { site, page } = usePage();
-  const language = ALIASES[lang] ?? lang;
   const label = lang ? `${lang} code` : 'code';
-  let html = hljs.getLanguage(language)
-    ? hljs.highlight(value, { language }).value
-    : undefined;
-  if (html !== undefined && language === 'python') {
+  let html = highlight(value, lang);
+  if (html !== undefined && (ALIASES[lang] ?? lang) === 'python') {
     const marks = links(site, page.slug, value);
     html = insert(html, isExported ? [...marks, ...anchors(value)] : marks);
   }

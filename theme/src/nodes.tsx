@@ -111,14 +111,29 @@ function CrossReference({ node }: Props) {
 }
 
 function Image({ node }: Props) {
-  const { site } = usePage();
+  const { site, page } = usePage();
+  if (!node.alt?.trim()) {
+    site.problems.push(
+      `${page.location.slice(1)} the image "${node.urlSource ?? node.url}" has no` +
+        ' alternative text',
+    );
+  }
   const image = site.bytes(node.url) ? site.publish(node.url) : { src: node.url };
   const style = node.width ? { width: node.width } : undefined;
   return <img {...image} alt={node.alt ?? ''} style={style} />;
 }
 
 function Container({ node }: Props) {
+  const { site, page } = usePage();
   const isCode = node.kind === 'code';
+  const children = node.children ?? [];
+  if (node.kind === 'figure' && !children.some((child) => child.type === 'caption')) {
+    const image = children.find((child) => child.type === 'image');
+    site.problems.push(
+      `${page.location.slice(1)} the figure "${image?.urlSource ?? image?.url ?? ''}"` +
+        ' has no caption',
+    );
+  }
   return (
     <figure id={node.html_id} className={[`figure-${node.kind}`, ...classes(node)].join(' ')}>
       {isCode && <MyST ast={node.children?.filter((child) => child.type === 'caption')} />}

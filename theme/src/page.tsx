@@ -1,10 +1,12 @@
+import type { ReactNode } from 'react';
 import { ArticleProvider, SiteProvider, ThemeProvider } from '@myst-theme/providers';
 import { MyST } from 'myst-to-react';
 import { renderToStaticMarkup } from 'react-dom/server';
 import type { Node, Page } from './types';
-import type { Site } from './site';
+import { MODULES, type Site } from './site';
 import { PageProvider } from './context';
 import { RENDERERS } from './nodes';
+import { TakeAway } from './takeaway';
 import { parts } from './toc';
 import { find, walk } from './tree';
 
@@ -35,6 +37,20 @@ function Contents({ site, current }: { site: Site; current: string }) {
             </ol>
           </li>
         ))}
+        <li>
+          <p className="part-title">The package</p>
+          <ol>
+            <li>
+              <a
+                href={site.moduleHref()}
+                aria-current={current === MODULES ? 'page' : undefined}
+              >
+                <span className="number" />
+                <code>{site.package.name}</code>
+              </a>
+            </li>
+          </ol>
+        </li>
       </ol>
     </nav>
   );
@@ -208,55 +224,87 @@ function Kicker({ site, slug }: { site: Site; slug: string }) {
   return words.length ? <p className="kicker">{words.join(' · ')}</p> : null;
 }
 
-function Document({ site, page }: { site: Site; page: Page }) {
-  const isLanding = page.slug === site.index;
+interface FrameProps {
+  site: Site;
+  page: Page;
+  className?: string;
+  outline?: ReactNode;
+  children: ReactNode;
+}
+
+/** What every page of the site has around its text. */
+export function Frame({ site, page, className, outline, children }: FrameProps) {
   const heading = page.frontmatter.title ?? site.title;
   const title = heading === site.title ? heading : `${heading} — ${site.title}`;
-  const source = site.options.repository;
   return (
     <html lang="en">
       <Head site={site} page={page} title={title} />
       <body>
-        <a className="skip" href="#main">
+        <a className="skip" href="#main-text">
           Skip to the text
         </a>
         <Masthead site={site} />
-        <div className={isLanding ? 'layout landing' : 'layout'}>
+        <div className={['layout', className].filter(Boolean).join(' ')}>
           <Contents site={site} current={page.slug} />
-          <main id="main" tabIndex={-1}>
-            <article>
-              {!isLanding && <Kicker site={site} slug={page.slug} />}
-              <h1>{heading}</h1>
-              {page.frontmatter.description && (
-                <p className="standfirst">{page.frontmatter.description}</p>
-              )}
-              <MyST ast={page.mdast.children ?? []} />
-              <Footnotes page={page} />
-              <Bibliography page={page} />
-            </article>
-            <Neighbours site={site} slug={page.slug} />
-            <footer>
-              {source && (
-                <a href={`${source}/blob/main${page.location}`}>
-                  Source of this page: <code>{page.location.slice(1)}</code>
-                </a>
-              )}
-              <button type="button" className="keys-button">
-                Keyboard shortcuts
-              </button>
-            </footer>
+          {/* The hyphen keeps it apart from the Python names that module pages bear. */}
+          <main id="main-text" tabIndex={-1}>
+            {children}
           </main>
-          {!isLanding && <Outline page={page} />}
+          {outline}
         </div>
       </body>
     </html>
   );
 }
 
-/** One page as HTML. Problems and files met on the way are left in `site`. */
-export function renderPage(site: Site, page: Page): string {
+/** The text of a page, from its title to its references. */
+export function Article({ site, page }: { site: Site; page: Page }) {
+  const isLanding = page.slug === site.index;
+  return (
+    <article>
+      {!isLanding && <Kicker site={site} slug={page.slug} />}
+      <h1>{page.frontmatter.title ?? site.title}</h1>
+      {page.frontmatter.description && (
+        <p className="standfirst">{page.frontmatter.description}</p>
+      )}
+      <TakeAway site={site} page={page} />
+      <MyST ast={page.mdast.children ?? []} />
+      <Footnotes page={page} />
+      <Bibliography page={page} />
+    </article>
+  );
+}
+
+function Document({ site, page }: { site: Site; page: Page }) {
+  const isLanding = page.slug === site.index;
+  const source = site.options.repository;
+  return (
+    <Frame
+      site={site}
+      page={page}
+      className={isLanding ? 'landing' : undefined}
+      outline={isLanding ? undefined : <Outline page={page} />}
+    >
+      <Article site={site} page={page} />
+      <Neighbours site={site} slug={page.slug} />
+      <footer>
+        {source && (
+          <a href={`${source}/blob/main${page.location}`}>
+            Source of this page: <code>{page.location.slice(1)}</code>
+          </a>
+        )}
+        <button type="button" className="keys-button">
+          Keyboard shortcuts
+        </button>
+      </footer>
+    </Frame>
+  );
+}
+
+/** HTML of something that reads the page it stands in. */
+export function renderIn(site: Site, page: Page, body: ReactNode): string {
   const nothing = () => undefined;
-  return `<!doctype html>${renderToStaticMarkup(
+  return renderToStaticMarkup(
     <ThemeProvider theme={null} setTheme={nothing} renderers={RENDERERS as any}>
       <SiteProvider>
         <ArticleProvider
@@ -264,13 +312,16 @@ export function renderPage(site: Site, page: Page): string {
           references={page.references as any}
           frontmatter={page.frontmatter as any}
         >
-          <PageProvider value={{ site, page }}>
-            <Document site={site} page={page} />
-          </PageProvider>
+          <PageProvider value={{ site, page }}>{body}</PageProvider>
         </ArticleProvider>
       </SiteProvider>
     </ThemeProvider>,
-  )}`;
+  );
+}
+
+/** One page as HTML. Problems and files met on the way are left in `site`. */
+export function renderPage(site: Site, page: Page): string {
+  return `<!doctype html>${renderIn(site, page, <Document site={site} page={page} />)}`;
 }
 
 /** The page a server shows for an address it does not know. */

@@ -5,10 +5,11 @@ import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { dirname, extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { renderModule, renderModules } from './modules';
 import { renderMissing, renderPage } from './page';
 import { identifierPreviews, searchIndex } from './search-index';
-import { basePath, setting } from './settings';
-import { Site, slugPath } from './site';
+import { basePath, bookRoot, setting } from './settings';
+import { Site } from './site';
 import type { Asset } from './types';
 
 const TYPES: Record<string, string> = {
@@ -39,15 +40,24 @@ interface Answer {
   body: string | Buffer;
 }
 
+/** The page at a path of the site, if there is one. */
+function rendered(site: Site, path: string): string | undefined {
+  const href = `${base}/${path}`;
+  for (const [slug, page] of site.pages) {
+    if (href === site.href(slug)) return renderPage(site, page);
+  }
+  const module = site.package.modules.find(({ name }) => href === site.moduleHref(name));
+  if (module) return renderModule(site, module);
+  return href === site.moduleHref() ? renderModules(site) : undefined;
+}
+
 function page(site: Site, path: string): Answer {
-  const slug = [...site.pages.keys()].find((each) =>
-    each === site.index ? path === '' : path === `${slugPath(each)}/`,
-  );
-  const html = slug ? renderPage(site, site.pages.get(slug)!) : renderMissing(site);
+  const found = rendered(site, path);
+  const html = found ?? renderMissing(site);
   for (const asset of site.assets.values()) assets.set(asset.path, asset);
   for (const problem of new Set(site.problems)) console.error(`⛔️ ${problem}`);
   const body = html.replace('</body>', () => `${RELOAD}</body>`);
-  return { status: slug ? 200 : 404, type: '.html', body };
+  return { status: found ? 200 : 404, type: '.html', body };
 }
 
 async function answer(path: string): Promise<Answer> {
@@ -57,7 +67,7 @@ async function answer(path: string): Promise<Answer> {
   if (path.startsWith('assets/')) {
     return { type, body: await readFile(join(bundled, normalize(path))) };
   }
-  const site = await Site.load(`http://${host}:${contentPort}`, base);
+  const site = await Site.load(`http://${host}:${contentPort}`, base, bookRoot());
   if (path === 'search.json') return { type, body: JSON.stringify(searchIndex(site)) };
   if (path === 'identifiers.json') {
     return { type, body: JSON.stringify(identifierPreviews(site)) };

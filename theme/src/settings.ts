@@ -11,3 +11,8 @@ export function basePath(): string {
   const path = (process.env.BASE_URL ?? '').replace(/^\/|\/$/g, '');
   return path ? `/${path}` : '';
 }
+
+/** The folder of myst.yml, where the package lies beside the chapters. */
+export function bookRoot(): string {
+  return process.env.BOOK_ROOT ?? '..';
+}

@@ -3,7 +3,11 @@ import { basename, extname } from 'node:path';
 import type { Asset, Node, Page, Target, TocEntry } from './types';
 import { collectChecks } from './checks';
 import { collectIdentifiers, type Identifiers } from './identifiers';
+import { Package } from './package';
 import { isExercise, plainText, tagged, walk } from './tree';
+
+/** The folder of the site that shows the package. */
+export const MODULES = 'modules';
 
 /**
  * The whole book: its pages, what they refer to, and the files they show.
@@ -14,6 +18,7 @@ import { isExercise, plainText, tagged, walk } from './tree';
 export class Site {
   readonly assets = new Map<string, Asset>();
   readonly problems: string[] = [];
+  readonly package: Package;
 
   private constructor(
     readonly title: string,
@@ -27,9 +32,12 @@ export class Site {
     readonly checks: Map<string, { slug: string; id: string }>,
     readonly identifiers: Identifiers,
     private readonly files: Map<string, Buffer>,
-  ) {}
+    root: string,
+  ) {
+    this.package = new Package(root, options.package ?? '', toc, pages, this.problems);
+  }
 
-  static async load(cdn: string, base: string): Promise<Site> {
+  static async load(cdn: string, base: string, root: string): Promise<Site> {
     const config = JSON.parse((await get(`${cdn}/config.json`)).toString());
     const project = config.projects[0];
     const toc: TocEntry[] = [
@@ -73,6 +81,7 @@ export class Site {
       collectChecks(pages),
       collectIdentifiers(pages),
       files,
+      root,
     );
   }
 
@@ -85,6 +94,11 @@ export class Site {
   checkOf(name: string | undefined): string | undefined {
     const place = name ? this.checks.get(name) : undefined;
     return place && `${this.href(place.slug)}#${place.id}`;
+  }
+
+  /** Address of a module's page, or of the list of them. */
+  moduleHref(module?: string): string {
+    return `${this.base}/${MODULES}/${module ? `${module}/` : ''}`;
   }
 
   /** Address of a link that mystmd wrote from the root of the site. */

@@ -2,13 +2,14 @@
 # test   everything: gates, unit tests, every chapter, the wheel, the commands
 # pdf    the whole book as one PDF in _build
 # lab    JupyterLab, with the chapters opening as notebooks on double click
+# preview serve the book while it is written: a saved page shows at once
 # check  the fast gates alone        export  write ddpm_lit/ from the chapters
 # format bring chapters and tools into their canonical form
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: book pdf test lab check export format bench clean
+.PHONY: book pdf test lab preview check export format bench clean
 
 book: $(VENV)/.book
 	@$(RUN) tools/book.py
@@ -27,6 +28,9 @@ test: $(VENV)/.test
 lab: $(VENV)/.book
 	@JUPYTER_CONFIG_PATH=$(CURDIR)/tools/jupyter $(VENV)/bin/jupyter lab \
 	  $(if $(filter 0,$(shell id -u)),--allow-root) chapters/index.md
+
+preview: $(VENV)/.book
+	@$(RUN) tools/book.py --preview
 
 check: $(VENV)/.test
 	@$(RUN) tools/gates.py

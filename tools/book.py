@@ -2,6 +2,7 @@
 
     python tools/book.py                run the chapters and render
     python tools/book.py --no-execute   render only, without outputs
+    python tools/book.py --preview      serve the book; pages follow every save
 
 Chapters run one at a time on a Jupyter server that lives as long as the build.
 Anything mystmd warns about fails the build, as ``chapters/NN-x.md:LINE: message``.
@@ -318,6 +319,18 @@ def code_cells(lines: list[str]) -> Iterator[list[int]]:
             yield cell
 
 
+def myst_environment(root: Path, extra: dict[str, str]) -> dict[str, str]:
+    """The environment of mystmd.
+
+    It asks the npm registry whether it is the newest version: an address where
+    nobody answers keeps the build to this machine. The complaints of newer releases
+    of Node about old modules are not ours to fix.
+    """
+    quiet = {"npm_registry": "http://127.0.0.1:9/", "NODE_NO_WARNINGS": "1"}
+    told = {"BOOK_ROOT": str(root), "NO_COLOR": "1"}
+    return {**os.environ, **quiet, **told, **extra}
+
+
 def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
     """Run mystmd; the list of what it complained about is empty if all is well."""
     config = yaml.safe_load((root / "myst.yml").read_text(encoding="utf-8"))
@@ -325,12 +338,7 @@ def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
     command = [sys.executable, "-m", "mystmd_py.main", "build", "--html"]
     if execute:
         command += ["--execute", "--execute-parallel", "1"]
-    # mystmd asks the npm registry whether it is the newest version: an address
-    # where nobody answers keeps the build to this machine. The complaints of
-    # newer releases of Node about old modules are not ours to fix.
-    quiet = {"npm_registry": "http://127.0.0.1:9/", "NODE_NO_WARNINGS": "1"}
-    env = {**os.environ, **quiet, "NO_COLOR": "1", **extra}
-    pipe = subprocess.PIPE
+    env, pipe = myst_environment(root, extra), subprocess.PIPE
     myst = subprocess.Popen(
         command, cwd=root, env=env, stdout=pipe, stderr=pipe, text=True,
         encoding="utf-8", errors="replace", start_new_session=True,
@@ -399,6 +407,37 @@ def build(root: Path, *, execute: bool) -> int:
     return 0
 
 
+def preview(root: Path) -> int:
+    """Serve the book until Ctrl-C, with the results of the last build.
+
+    Asked to execute, mystmd shows the results it has kept. A chapter whose code has
+    changed has none and is shown without outputs: mystmd would run it with the first
+    `python` on the path, so its path holds nothing but Node and npm.
+    """
+    check_node()
+    bundle_theme()
+    command = [sys.executable, "-m", "mystmd_py.main", "start", "--execute"]
+    with tempfile.TemporaryDirectory(prefix="book-") as folder:
+        for name in ("node", "npm"):
+            (Path(folder) / name).symlink_to(shutil.which(name) or name)
+        # mystmd starts the theme's server: as a group, both end together.
+        myst = subprocess.Popen(
+            command, cwd=root, env=myst_environment(root, {"PATH": folder}),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            encoding="utf-8", errors="replace", start_new_session=True,
+        )  # fmt: skip
+        assert myst.stdout
+        try:
+            for line in myst.stdout:
+                if not HARMLESS.search(line):
+                    print(line, end="", flush=True)
+            return myst.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(myst.pid, signal.SIGTERM)
+            stop(myst)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the book.")
     parser.add_argument(
@@ -407,10 +446,15 @@ def main() -> int:
     parser.add_argument(
         "--no-execute", action="store_true", help="do not run the chapters"
     )
+    parser.add_argument(
+        "--preview", action="store_true", help="serve pages that follow every save"
+    )
     options = parser.parse_args()
     # Being stopped is like Ctrl-C: the server and mystmd are stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        if options.preview:
+            return preview(options.root.resolve())
         return build(options.root.resolve(), execute=not options.no_execute)
     except BuildError as error:
         print(error, file=sys.stderr)

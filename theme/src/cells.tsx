@@ -1,15 +1,20 @@
-import { Fragment, type ReactNode } from 'react';
+import type { ReactNode } from 'react';
 import { MyST } from 'myst-to-react';
-import type { Node, Page, Target } from './types';
-import type { Site } from './site';
+import type { Node } from './types';
+import { measured } from './checks';
 import { Code } from './code';
 import { usePage } from './context';
-import { Outputs } from './outputs';
+import { isLive, Outputs } from './outputs';
+import { ChapterList } from './toc';
 import { tagged } from './tree';
 
-function Source({ node, isFolded }: { node: Node; isFolded: boolean }) {
+function Source({ node, isFolded, isExported }: {
+  node: Node;
+  isFolded: boolean;
+  isExported: boolean;
+}) {
   if (node.visibility === 'remove' || !node.value?.trim()) return null;
-  const code = <Code value={node.value} lang={node.lang} />;
+  const code = <Code value={node.value} lang={node.lang} isExported={isExported} />;
   if (node.visibility !== 'hide' || isFolded) return code;
   return (
     <details className="fold">
@@ -45,48 +50,37 @@ function Badges({ block }: { block: Node }) {
   );
 }
 
-/** What the tags `check.NAME` of a cell name; a name that nothing bears is a problem. */
-function checkedTargets(site: Site, page: Page, names: string[]): Target[] {
-  return names.flatMap((name) => {
-    const target = site.targets.get(name);
-    if (target) return [target];
-    site.problems.push(
-      `${page.location.slice(1)} the tag "check.${name}" names no` +
-        ' numbered equation, figure or theorem, and no labelled box',
-    );
-    return [];
-  });
-}
-
-/** A closed check says what it verifies; a link there would clash with opening it. */
-function Check({ names, children }: { names: string[]; children: ReactNode }) {
+/** "checked: Equation (3.1) · exact, largest error 2e-16", with a link to what the
+ * cell verifies. (A summary may hold no links, so this stands before the fold.) */
+function CheckLine({ names, block }: { names: string[]; block: Node }) {
   const { site, page } = usePage();
-  const targets = checkedTargets(site, page, names);
-  const summary = (
-    <>
-      <span className="check-word">checked:</span>{' '}
-      {targets.map((target) => target.label).join(', ')}
-    </>
-  );
   return (
-    <Fold kind="check" summary={summary}>
-      <p className="fine check-targets">
-        Verifies{' '}
-        {targets.map((target, i) => (
-          <Fragment key={target.href}>
-            {i > 0 && ', '}
-            <a href={target.href}>{target.label}</a>
-          </Fragment>
-        ))}
-      </p>
-      {children}
-    </Fold>
+    <p className="check-line">
+      <span className="check-word">checked:</span>{' '}
+      {names.map((name, i) => {
+        const target = site.targets.get(name);
+        if (!target) {
+          site.problems.push(
+            `${page.location.slice(1)} the tag "check.${name}" names no` +
+              ' numbered equation, figure or theorem, and no labelled box',
+          );
+        }
+        const result = measured(block, name, names.length === 1);
+        return (
+          <span className="checked-name" key={name}>
+            {i > 0 && '; '}
+            {target ? <a href={target.href}>{target.label}</a> : name}
+            {result && <span className="measured"> · {result}</span>}
+          </span>
+        );
+      })}
+    </p>
   );
 }
 
 function Fold({ kind, summary, children }: {
   kind: string;
-  summary: ReactNode;
+  summary: string;
   children: ReactNode;
 }) {
   return (
@@ -106,11 +100,24 @@ function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
   const code = parts.find((child) => child.type === 'code');
   const outputs = parts.find((child) => child.type === 'outputs');
   const caption = parts.filter((child) => child.type === 'caption');
+  const { site, page } = usePage();
+  if (block.data?.tags?.includes('widget') && outputs?.children?.length && !isLive(outputs)) {
+    site.problems.push(
+      `${page.location.slice(1)} the cell "${code?.value?.trim().split('\n').at(-1)}" is tagged` +
+        ' widget, but shows no live figure with a still; end it with what explore() returns',
+    );
+  }
   const shown = outputs && <Outputs node={outputs} alt={block.data?.alt} />;
   return (
     <>
       <Badges block={block} />
-      {code && <Source node={code} isFolded={isFolded} />}
+      {code && (
+        <Source
+          node={code}
+          isFolded={isFolded}
+          isExported={tagged(block, 'export').length > 0}
+        />
+      )}
       {figure ? (
         <figure id={figure.html_id}>
           {shown}
@@ -126,6 +133,8 @@ function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
 /** A block of the page: running text, or one cell of the notebook. */
 export function Block({ node }: { node: Node }) {
   if (node.visibility === 'remove') return null;
+  // mystmd turns the directive {toc} into a plain list, in a block of this name.
+  if (node.data?.part === 'toc:project') return <ChapterList />;
   if (node.kind !== 'notebook-code') {
     return node.html_id || node.data?.class ? (
       <div id={node.html_id} className={node.data?.class}>
@@ -140,7 +149,14 @@ export function Block({ node }: { node: Node }) {
   const isFolded = checks.length > 0 || isSolution || node.visibility === 'hide';
   let body: ReactNode = <CellBody block={node} isFolded={isFolded} />;
   if (checks.length) {
-    body = <Check names={checks}>{body}</Check>;
+    body = (
+      <div className="check">
+        <CheckLine names={checks} block={node} />
+        <Fold kind="proof-fold" summary="The check">
+          {body}
+        </Fold>
+      </div>
+    );
   } else if (isSolution) {
     body = (
       <Fold kind="solution" summary="Solution">
@@ -154,8 +170,9 @@ export function Block({ node }: { node: Node }) {
       </Fold>
     );
   }
+  const isStub = tagged(node, 'exercise').length > 0;
   return (
-    <div className="cell" id={node.html_id}>
+    <div className={isStub ? 'cell stub' : 'cell'} id={node.html_id}>
       {body}
     </div>
   );

@@ -2,32 +2,18 @@ import type { ReactNode } from 'react';
 import { ArticleProvider, SiteProvider, ThemeProvider } from '@myst-theme/providers';
 import { MyST } from 'myst-to-react';
 import { renderToStaticMarkup } from 'react-dom/server';
-import type { Node, Page, TocEntry } from './types';
+import type { Node, Page } from './types';
 import { MODULES, type Site } from './site';
 import { PageProvider } from './context';
 import { RENDERERS } from './nodes';
 import { TakeAway } from './takeaway';
+import { parts } from './toc';
 import { walk } from './tree';
 
 /** Runs before anything is drawn: a remembered choice shows without a flash. */
 const EARLY_SCRIPT =
   "(function(e){e.classList.add('js');try{var t=localStorage.getItem('theme');" +
   "if(t==='dark'||t==='light')e.dataset.theme=t}catch(_){}})(document.documentElement)";
-
-export interface Part {
-  title?: string;
-  entries: TocEntry[];
-}
-
-/** Parts are the entries without a page; what follows one belongs to it. */
-export function parts(site: Site): Part[] {
-  const found: Part[] = [{ entries: [] }];
-  for (const entry of site.toc) {
-    if (!entry.slug) found.push({ title: entry.title, entries: [] });
-    else if (entry.slug !== site.index) found.at(-1)!.entries.push(entry);
-  }
-  return found.filter((part) => part.title || part.entries.length);
-}
 
 function Contents({ site, current }: { site: Site; current: string }) {
   return (
@@ -172,7 +158,7 @@ function Head({ site, page, title }: { site: Site; page: Page; title: string }) 
       <link rel="icon" href={asset('favicon.svg')} type="image/svg+xml" />
       <script dangerouslySetInnerHTML={{ __html: EARLY_SCRIPT }} />
       <link rel="stylesheet" href={asset('style.css')} />
-      <script src={asset('book.js')} defer />
+      <script type="module" src={asset('book.js')} />
     </head>
   );
 }
@@ -189,7 +175,20 @@ function Masthead({ site }: { site: Site }) {
       <a className="book-title" href={`${site.base}/`}>
         {site.title}
       </a>
-      <button type="button" className="theme-toggle" hidden>
+      <button
+        type="button"
+        className="search-button"
+        aria-label="Search"
+        aria-keyshortcuts="Control+K /"
+      >
+        <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
+          <circle cx="8.5" cy="8.5" r="5.5" fill="none" stroke="currentColor" strokeWidth="1.6" />
+          <path d="M12.7 12.7 18 18" stroke="currentColor" strokeWidth="1.6" />
+        </svg>
+        <span className="search-word">Search</span>
+        <kbd aria-hidden="true">/</kbd>
+      </button>
+      <button type="button" className="theme-toggle">
         <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
           <circle cx="10" cy="10" r="7" fill="none" stroke="currentColor" strokeWidth="1.6" />
           <path d="M10 3a7 7 0 0 1 0 14z" fill="currentColor" />
@@ -270,13 +269,16 @@ function Document({ site, page }: { site: Site; page: Page }) {
     >
       <Article site={site} page={page} />
       <Neighbours site={site} slug={page.slug} />
-      {source && (
-        <footer>
+      <footer>
+        {source && (
           <a href={`${source}/blob/main${page.location}`}>
             Source of this page: <code>{page.location.slice(1)}</code>
           </a>
-        </footer>
-      )}
+        )}
+        <button type="button" className="keys-button">
+          Keyboard shortcuts
+        </button>
+      </footer>
     </Frame>
   );
 }

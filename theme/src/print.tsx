@@ -1,7 +1,8 @@
 import { renderToStaticMarkup } from 'react-dom/server';
 import type { Page, TocEntry } from './types';
 import type { Site } from './site';
-import { Article, parts, renderIn } from './page';
+import { Article, renderIn } from './page';
+import { parts } from './toc';
 
 /** Where the whole book lies as one page, for the PDF. */
 export const PRINT = 'print';

@@ -3,16 +3,12 @@
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { basePath, bookRoot, setting } from './settings';
 import { Site } from './site';
 import { renderModule, renderModules } from './modules';
 import { renderMissing, renderPage } from './page';
 import { PRINT, renderPrint } from './print';
-
-function setting(name: string): string {
-  const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set`);
-  return value;
-}
+import { identifierPreviews, searchIndex } from './search-index';
 
 interface Rendered {
   href: string;
@@ -42,8 +38,7 @@ function deadAnchors(rendered: Rendered[]): string[] {
 async function main(): Promise<number> {
   const out = setting('BUILD_DIRECTORY');
   const cdn = setting('CONTENT_CDN');
-  const path = (process.env.BASE_URL ?? '').replace(/^\/|\/$/g, '');
-  const site = await Site.load(cdn, path ? `/${path}` : '', join(out, '../..'));
+  const site = await Site.load(cdn, basePath(), bookRoot());
 
   const write = (name: string, content: string | Buffer) => {
     const file = join(out, name);
@@ -73,6 +68,8 @@ async function main(): Promise<number> {
   }
   site.problems.push(...deadAnchors(rendered));
   write('404.html', renderMissing(site));
+  write('search.json', JSON.stringify(searchIndex(site)));
+  write('identifiers.json', JSON.stringify(identifierPreviews(site)));
   for (const asset of site.assets.values()) write(asset.path, asset.bytes);
 
   // What other MyST and Sphinx projects read to refer to this book.

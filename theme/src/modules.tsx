@@ -33,7 +33,7 @@ function Listing({ site, module }: { site: Site; module: Module }) {
   const names = new Map([...module.names].map(([name, line]) => [line, name]));
   return (
     <div className="code listing">
-      <pre tabIndex={0} role="region" aria-label={module.file}>
+      <pre tabIndex={0} role="group" aria-label={module.file}>
         <code>
           {highlightedLines(module.source).map((html, i) => {
             const number = i + 1;

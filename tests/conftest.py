@@ -57,7 +57,8 @@ def book(tmp_path: Path):
 def copy_book(folder: Path) -> Path:
     """Chapters, package, figures and settings in a folder of their own."""
     (folder / "tools").mkdir(parents=True)
-    shutil.copy(ROOT / "tools/number-labelled.mjs", folder / "tools")
+    for plugin in (ROOT / "tools").glob("*.mjs"):
+        shutil.copy(plugin, folder / "tools")
     leftovers = shutil.ignore_patterns("*.ipynb", "__pycache__", ".ipynb_checkpoints")
     for name in ("chapters", "ddpm_lit", "figures"):
         shutil.copytree(ROOT / name, folder / name, ignore=leftovers)

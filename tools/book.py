@@ -34,6 +34,7 @@ from typing import IO, Any
 
 import yaml
 from gates import caption_problems, tag_problems
+from ledger import origin_problems
 from notebooks import write_downloads
 
 from chapters import read_chapters
@@ -78,7 +79,7 @@ def is_current(stamp: Path, value: str) -> bool:
 def sources(root: Path) -> str:
     """What a built book depends on, as one value."""
     folders = ("chapters", "ddpm_lit", "theme/src", "tools")
-    kinds = {".md", ".bib", ".py", ".ts", ".tsx", ".css", ".mjs"}
+    kinds = {".md", ".bib", ".yml", ".py", ".ts", ".tsx", ".css", ".mjs"}
     found = [p for folder in folders for p in (root / folder).rglob("*")]
     settings = ("myst.yml", "constraints.txt", "theme/package-lock.json")
     files = [p for p in found if p.suffix in kinds and p.parent.name[:1] != "."]
@@ -360,18 +361,20 @@ def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def cell_problems(root: Path) -> list[str]:
-    """What is wrong with cells, told before minutes are spent on running them."""
+def early_problems(root: Path) -> list[str]:
+    """What is wrong with cells and with what the back matter is made from, told
+    before minutes are spent on running them."""
     try:
         chapters = read_chapters(root / "chapters")
+        problems = origin_problems(chapters)
     except ValueError as error:
         return [str(error)]
-    return tag_problems(chapters) + caption_problems(chapters)
+    return tag_problems(chapters) + caption_problems(chapters) + problems
 
 
 def make(root: Path, *, execute: bool) -> list[str]:
     """Everything in `_build/html`; the list of problems is empty if all is well."""
-    problems = cell_problems(root)
+    problems = early_problems(root)
     if problems:
         return problems
     forget_stale_results(root)

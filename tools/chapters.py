@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import jupytext
+import yaml
+from nbformat import NotebookNode
 
 FENCE = re.compile(r"^(`{3,})\{code-cell\}")
 OPTION = re.compile(r"^:[\w-]+:")
@@ -38,9 +40,20 @@ class Chapter:
     text: str
     cells: list[Cell]
 
+    @property
+    def number(self) -> str:
+        """What its equations and figures are numbered with: `3`, or `A` and so on."""
+        return chapter_number(self.path)
+
     def where(self, line: int) -> str:
         """`chapters/NN-name.md:LINE`, the form every message starts with."""
         return f"chapters/{self.path.name}:{line}"
+
+
+def chapter_number(path: Path) -> str:
+    """`3` for a chapter; the files from 90 on are the back matter: `A`, `B`, ..."""
+    number = int(path.name[:2])
+    return str(number) if number < 90 else chr(ord("A") + number - 90)
 
 
 def code_lines(text: str) -> list[int]:
@@ -65,14 +78,27 @@ def code_lines(text: str) -> list[int]:
     return starts
 
 
+def as_notebook(text: str, path: Path) -> NotebookNode:
+    """The notebook that jupytext reads; ValueError for a header that is not YAML."""
+    try:
+        return jupytext.reads(text, fmt="md:myst")
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(
+            f"chapters/{path.name}:{line}: the header is not YAML: {error.problem}; "
+            "put quotes around a text that holds a colon"
+        ) from None
+
+
 def read_chapter(path: Path) -> Chapter:
     """Parse one chapter.
 
-    Raises ValueError when the cells that jupytext finds and the fences in the
-    text disagree (a code cell nested in a directive, for example).
+    Raises ValueError when the header is not YAML, or when the cells that jupytext
+    finds and the fences in the text disagree (a code cell nested in a directive, for
+    example).
     """
     text = path.read_text(encoding="utf-8")
-    notebook = jupytext.reads(text, fmt="md:myst")
+    notebook = as_notebook(text, path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     starts = code_lines(text)
     if len(code) != len(starts):

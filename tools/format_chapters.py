@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import jupytext
 from jupytext.config import load_jupytext_config
 
-from chapters import code_lines
+from chapters import as_notebook, chapter_number, code_lines
 
 KERNEL = {
     "name": "python3",
@@ -43,14 +43,12 @@ def format_cells(sources: list[str]) -> list[str]:
 
 def canonical(text: str, path: Path) -> str:
     """The canonical text of the chapter at `path`."""
-    notebook = jupytext.reads(text, fmt="md:myst")
+    notebook = as_notebook(text, path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell, source in zip(code, format_cells([c.source for c in code]), strict=True):
         cell.source = source
     notebook.metadata["kernelspec"] = dict(KERNEL)
-    number = int(path.name[:2])
-    prefix = "A" if number >= 90 else str(number)
-    notebook.metadata["numbering"] = {"enumerator": f"{prefix}.%s"}
+    notebook.metadata["numbering"] = {"enumerator": f"{chapter_number(path)}.%s"}
     notebook.metadata["jupytext"] = {"default_lexer": "ipython3"}
     config = load_jupytext_config(str(path))
     written = jupytext.writes(notebook, fmt="md:myst", config=config)
@@ -66,7 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     wrong = 0
     for path in sorted((args.root / "chapters").glob("[0-9][0-9]-*.md")):
         text = path.read_text("utf-8")
-        want = canonical(text, path)
+        try:
+            want = canonical(text, path)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 1
         if text == want:
             continue
         wrong += 1

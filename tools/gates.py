@@ -18,11 +18,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import yaml
+from ledger import (
+    EQUATION,
+    folder_of,
+    line_of,
+    origin_problems,
+    origins,
+    waived,
+)
 
 from chapters import NAMED_TAGS, TAGS, Cell, Chapter, read_chapters
 
 ROOT = Path(__file__).resolve().parent.parent
-EQUATION = re.compile(r"^\$\$ \((eq-[a-z0-9-]+)\)\s*$", re.M)
 REFERENCE = re.compile(r"\{eq\}`(eq-[a-z0-9-]+)`")
 CALLOUT = re.compile(
     r"^```\{admonition\}[^\n]*\n:class: slip\n"
@@ -31,11 +38,6 @@ CALLOUT = re.compile(
 )
 # conda calls one package by another name.
 CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
-
-
-def line_of(text: str, position: int) -> int:
-    """Line number, from 1, of a position in a text."""
-    return text.count("\n", 0, position) + 1
 
 
 def checked(chapters: list[Chapter]) -> dict[str, tuple[Chapter, Cell]]:
@@ -51,6 +53,7 @@ def checked(chapters: list[Chapter]) -> dict[str, tuple[Chapter, Cell]]:
 def equation_problems(chapters: list[Chapter]) -> list[str]:
     """Labels without a check, checks without a label, doubles, dead references."""
     problems, labels, checks = [], {}, checked(chapters)
+    excused = waived(folder_of(chapters))
     for chapter in chapters:
         for match in EQUATION.finditer(chapter.text):
             where = chapter.where(line_of(chapter.text, match.start()))
@@ -62,7 +65,11 @@ def equation_problems(chapters: list[Chapter]) -> list[str]:
             if match[1]:
                 labels[match[1]] = chapter.where(line_of(chapter.text, match.start()))
     for label, where in labels.items():
-        if label not in checks:
+        if label in excused and label in checks:
+            problems.append(
+                f"{where}: {label} has a check; take its `waived` out of equations.yml"
+            )
+        elif label not in checks and label not in excused:
             problems.append(
                 f"{where}: {label} has no check; tag a cell with check.{label}"
             )
@@ -82,6 +89,15 @@ def equation_problems(chapters: list[Chapter]) -> list[str]:
             if match[1] not in labels:
                 where = chapter.where(line_of(chapter.text, match.start()))
                 problems.append(f"{where}: no equation is labelled {match[1]}")
+        for cell in chapter.cells:
+            # What a docstring of the package names, its reference page links.
+            named = re.finditer(r"\beq-[a-z0-9-]*[a-z0-9]", cell.source)
+            problems += [
+                f"{chapter.where(cell.line + line_of(cell.source, match.start()) - 1)}:"
+                f" no equation is labelled {match[0]}"
+                for match in named
+                if cell.tagged("export") and match[0] not in labels
+            ]
     return problems
 
 
@@ -203,12 +219,10 @@ def numbering_problems(chapters: list[Chapter]) -> list[str]:
     """The number in a chapter's header is the number in its name."""
     problems = []
     for chapter in chapters:
-        number = int(chapter.path.name[:2])
-        prefix = "A" if number >= 90 else str(number)
-        if f"  enumerator: {prefix}.%s\n" not in chapter.text:
+        if f"  enumerator: {chapter.number}.%s\n" not in chapter.text:
             problems.append(
                 f"{chapter.where(1)}: the header must say numbering: enumerator: "
-                f"{prefix}.%s"
+                f"{chapter.number}.%s; run `make format`"
             )
     return problems
 
@@ -278,6 +292,7 @@ def main() -> int:
     """Run every gate; 1 when one fails."""
     try:
         chapters = read_chapters(ROOT / "chapters")
+        origins(ROOT / "chapters")
     except ValueError as error:
         print(error)
         return 1
@@ -285,6 +300,7 @@ def main() -> int:
         "package in sync": command("tools/export.py", "--check"),
         "chapters canonical": command("tools/format_chapters.py", "--check"),
         "equations checked": lambda: equation_problems(chapters),
+        "equations have a source": lambda: origin_problems(chapters),
         "callouts state their numbers": lambda: callout_problems(chapters),
         "exercises complete": lambda: exercise_problems(chapters),
         "tags known": lambda: tag_problems(chapters),

@@ -7,6 +7,7 @@ import { usePage } from './context';
 import { isLive, Outputs } from './outputs';
 import { ChapterList } from './toc';
 import { tagged } from './tree';
+import { UsedIn } from './uses-line';
 
 function Source({ node, isFolded, isExported }: {
   node: Node;
@@ -126,6 +127,7 @@ function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
       ) : (
         shown
       )}
+      {tagged(block, 'export').length > 0 && <UsedIn block={block} />}
     </>
   );
 }
@@ -146,9 +148,10 @@ export function Block({ node }: { node: Node }) {
   }
   const checks = tagged(node, 'check');
   const isSolution = tagged(node, 'solution').length > 0;
+  const isWrong = tagged(node, 'wrong').length > 0;
   const judges = node.data?.judges === true && !isSolution;
   const isFolded =
-    checks.length > 0 || isSolution || judges || node.visibility === 'hide';
+    checks.length > 0 || isSolution || isWrong || judges || node.visibility === 'hide';
   let body: ReactNode = <CellBody block={node} isFolded={isFolded} />;
   if (checks.length) {
     body = (
@@ -162,6 +165,12 @@ export function Block({ node }: { node: Node }) {
   } else if (isSolution) {
     body = (
       <Fold kind="solution" summary="Solution">
+        {body}
+      </Fold>
+    );
+  } else if (isWrong) {
+    body = (
+      <Fold kind="solution wrong" summary="A wrong answer">
         {body}
       </Fold>
     );

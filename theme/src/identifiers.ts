@@ -7,6 +7,9 @@ export interface Identifier extends Definition {
   slug: string;
   module: string;
   id: string;
+  /** The cell that defines it, and the heading that the cell stands under. */
+  block: Node;
+  heading?: Node;
 }
 
 export interface Identifiers {
@@ -16,6 +19,13 @@ export interface Identifiers {
   /** For each page, the names that some other cell of the page defines for itself. */
   shadowed: Map<string, Set<string>>;
 }
+
+/** The files of a package that hold none of its public names. */
+const WITHOUT_NAMES = ['__init__', '__main__'];
+
+/** Does the package offer this name to its users? */
+export const isPublic = ({ name, module }: Identifier) =>
+  !name.startsWith('_') && !WITHOUT_NAMES.includes(module);
 
 export const definitionId = (name: string) => `def-${name}`;
 
@@ -34,11 +44,13 @@ export function collectIdentifiers(pages: Map<string, Page>): Identifiers {
   for (const [slug, page] of pages) {
     const local = new Set<string>();
     shadowed.set(slug, local);
+    let heading: Node | undefined;
     for (const block of walk(page.mdast)) {
+      if (block.type === 'heading') heading = block;
       const defined = definitions(cellSource(block));
       const [module] = tagged(block, 'export');
       for (const each of defined) {
-        if (module) all.push({ ...each, slug, module, id: definitionId(each.name) });
+        if (module) all.push({ ...each, slug, module, id: definitionId(each.name), block, heading });
         else local.add(each.name);
       }
     }

@@ -2,7 +2,10 @@ import type { Page } from './types';
 import { MODULES, type Site } from './site';
 import type { Module, Part } from './package';
 import { highlight } from './code';
+import { DocWords } from './docstring';
+import { Modules } from './names';
 import { Frame, renderIn } from './page';
+import { publicNames, Reference, referenceId } from './reference';
 
 /** Colours may span lines: each line is given all the spans it lies in. */
 function highlightedLines(source: string): string[] {
@@ -66,15 +69,20 @@ function Listing({ site, module }: { site: Site; module: Module }) {
   );
 }
 
-function Names({ module }: { module: Module }) {
-  if (module.names.size < 2) return null;
+/** What the margin of a module's page lists: its reference, or what its source names. */
+function Outline({ site, module }: { site: Site; module: Module }) {
+  const names = publicNames(site, module.name).map(({ name }) => name);
+  const links = names.length
+    ? [...names.map((name) => [name, referenceId(name)]), ['Source', 'source']]
+    : [...module.names.keys()].map((name) => [name, name]);
+  if (links.length < 2) return null;
   return (
     <nav className="outline names" aria-label="Names in this module">
       <p className="outline-title">In this module</p>
       <ol>
-        {[...module.names.keys()].map((name) => (
-          <li key={name}>
-            <a href={`#${name}`}>{name}</a>
+        {links.map(([name, id]) => (
+          <li key={id}>
+            <a href={`#${id}`}>{name}</a>
           </li>
         ))}
       </ol>
@@ -92,7 +100,8 @@ function pageOf(title: string, description: string): Page {
   };
 }
 
-/** The page of one module: its source, each part linked to the cell it comes from. */
+/** The page of one module: the reference of its public names, and its source, each part
+ * linked to the cell it comes from. */
 export function renderModule(site: Site, module: Module): string {
   const page = pageOf(module.file, module.summary);
   const body = (
@@ -100,16 +109,20 @@ export function renderModule(site: Site, module: Module): string {
       site={site}
       page={page}
       className="module"
-      outline={<Names module={module} />}
+      outline={<Outline site={site} module={module} />}
     >
       <article>
         <p className="kicker">
-          <a href={site.moduleHref()}>The package</a>
+          <a href={site.moduleHref()}>API reference</a>
         </p>
         <h1>
           <code>{module.file}</code>
         </h1>
-        <p className="standfirst">{module.summary}</p>
+        <p className="standfirst">
+          <DocWords text={module.summary} />
+        </p>
+        <Reference site={site} module={module.name} />
+        <h2 id="source">Source</h2>
         <Listing site={site} module={module} />
       </article>
     </Frame>
@@ -119,31 +132,20 @@ export function renderModule(site: Site, module: Module): string {
 
 /** The list of all modules, in the order in which the book writes them. */
 export function renderModules(site: Site): string {
-  const { name, modules } = site.package;
+  const { name } = site.package;
   const page = pageOf(name, `The modules of ${name}, in the order of the book.`);
   const body = (
     <Frame site={site} page={page}>
       <article>
-        <p className="kicker">The package</p>
+        <p className="kicker">API reference</p>
         <h1>
           <code>{name}</code>
         </h1>
         <p className="standfirst">
           Every line of it stands in a chapter. The modules, in the order in which the
-          book writes them:
+          book writes them; each page lists the public names of its module.
         </p>
-        <dl className="modules">
-          {modules.map((module) => (
-            <div key={module.name}>
-              <dt>
-                <a href={site.moduleHref(module.name)}>
-                  <code>{module.name}</code>
-                </a>
-              </dt>
-              <dd>{module.summary}</dd>
-            </div>
-          ))}
-        </dl>
+        <Modules />
       </article>
     </Frame>
   );

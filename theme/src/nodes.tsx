@@ -4,6 +4,9 @@ import type { Node } from './types';
 import { Block } from './cells';
 import { Code } from './code';
 import { usePage } from './context';
+import { Ledger } from './ledger';
+import { Modules, Names } from './names';
+import { Coverage, Errata } from './notes';
 import { Outputs } from './outputs';
 import { isExercise, plainText } from './tree';
 
@@ -362,8 +365,10 @@ const OWN_RENDERERS = {
     <Code value={node.value ?? ''} lang={node.lang} id={node.html_id} />
   ),
   container: Container,
+  coverage: Coverage,
   crossReference: CrossReference,
   details: Details,
+  errata: Errata,
   embed: ({ node }: Props) => <Inner node={node} />,
   exercise: Numbered,
   footnoteDefinition: () => null,
@@ -376,6 +381,7 @@ const OWN_RENDERERS = {
   inlineCode: ({ node }: Props) => <code>{node.value}</code>,
   inlineExpression: ({ node }: Props) => <Inner node={node} />,
   inlineMath: InlineMaths,
+  ledger: Ledger,
   legend: ({ node }: Props) => (
     <figcaption>
       <Inner node={node} />
@@ -384,6 +390,8 @@ const OWN_RENDERERS = {
   link: Link,
   math: Maths,
   mathGroup: ({ node }: Props) => <Inner node={node} />,
+  modules: Modules,
+  names: Names,
   outputs: ({ node }: Props) => <Outputs node={node} />,
   paragraph: Paragraph,
   proof: Numbered,

@@ -79,6 +79,10 @@ export class Package {
     this.modules.push({ name, file, source, summary, parts, names });
   }
 
+  module(name: string): Module | undefined {
+    return this.modules.find((module) => module.name === name);
+  }
+
   /** Where an exported cell went. */
   part(cell: Node): Part | undefined {
     return this.cells.get(cell);

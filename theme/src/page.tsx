@@ -7,7 +7,7 @@ import { MODULES, type Site } from './site';
 import { PageProvider } from './context';
 import { RENDERERS } from './nodes';
 import { TakeAway } from './takeaway';
-import { parts } from './toc';
+import { API, parts } from './toc';
 import { find, walk } from './tree';
 
 /** Runs before anything is drawn: a remembered choice shows without a flash. */
@@ -16,10 +16,11 @@ const EARLY_SCRIPT =
   "if(t==='dark'||t==='light')e.dataset.theme=t}catch(_){}})(document.documentElement)";
 
 function Contents({ site, current }: { site: Site; current: string }) {
+  const all = parts(site);
   return (
     <nav id="contents" aria-label="Table of contents">
       <ol className="parts">
-        {parts(site).map((part, i) => (
+        {all.map((part, i) => (
           <li key={i}>
             {part.title && <p className="part-title">{part.title}</p>}
             <ol>
@@ -34,23 +35,20 @@ function Contents({ site, current }: { site: Site; current: string }) {
                   </a>
                 </li>
               ))}
+              {part === all.at(-1) && (
+                <li>
+                  <a
+                    href={site.moduleHref()}
+                    aria-current={current === MODULES ? 'page' : undefined}
+                  >
+                    <span className="number" />
+                    <span>{API.title}</span>
+                  </a>
+                </li>
+              )}
             </ol>
           </li>
         ))}
-        <li>
-          <p className="part-title">The package</p>
-          <ol>
-            <li>
-              <a
-                href={site.moduleHref()}
-                aria-current={current === MODULES ? 'page' : undefined}
-              >
-                <span className="number" />
-                <code>{site.package.name}</code>
-              </a>
-            </li>
-          </ol>
-        </li>
       </ol>
     </nav>
   );
@@ -220,7 +218,8 @@ function Masthead({ site }: { site: Site }) {
 function Kicker({ site, slug }: { site: Site; slug: string }) {
   const part = parts(site).find((each) => each.entries.some((entry) => entry.slug === slug));
   const number = site.toc.find((entry) => entry.slug === slug)?.number;
-  const words = [number && `Chapter ${number}`, part?.title].filter(Boolean);
+  const kind = number && /^\d/.test(number) ? 'Chapter' : 'Appendix';
+  const words = [number && `${kind} ${number}`, part?.title].filter(Boolean);
   return words.length ? <p className="kicker">{words.join(' · ')}</p> : null;
 }
 
@@ -275,6 +274,10 @@ export function Article({ site, page }: { site: Site; page: Page }) {
   );
 }
 
+/** A table of many columns takes the room of the outline. */
+const isWide = (page: Page) =>
+  find(page.mdast, (node) => ['ledger', 'errata'].includes(node.type)) !== undefined;
+
 function Document({ site, page }: { site: Site; page: Page }) {
   const isLanding = page.slug === site.index;
   const source = site.options.repository;
@@ -282,8 +285,8 @@ function Document({ site, page }: { site: Site; page: Page }) {
     <Frame
       site={site}
       page={page}
-      className={isLanding ? 'landing' : undefined}
-      outline={isLanding ? undefined : <Outline page={page} />}
+      className={isLanding ? 'landing' : isWide(page) ? 'wide' : undefined}
+      outline={isLanding || isWide(page) ? undefined : <Outline page={page} />}
     >
       <Article site={site} page={page} />
       <Neighbours site={site} slug={page.slug} />

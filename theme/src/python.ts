@@ -10,11 +10,17 @@ export interface Definition {
   signature: string;
   /** The first line of the docstring. */
   summary: string;
+  /** The whole docstring, without the margin of its lines. */
+  doc: string;
+  /** Of a class: its fields, and the methods that others call. */
+  members: Definition[];
 }
 
 export interface Use {
   name: string;
   from: number;
+  /** Is this the line that imports it? */
+  isImport: boolean;
 }
 
 const SCOPES = ['FunctionDefinition', 'ClassDefinition'];
@@ -91,9 +97,18 @@ export function freeNames(source: string, root: string): Use[] {
     const name = source.slice(node.from, node.to);
     const what = role(node, source, root);
     if (what === 'binds') bound.add(name);
-    if (what === 'uses') uses.push({ name, from: node.from });
+    const isImport = node.parent!.name === 'ImportStatement';
+    if (what === 'uses') uses.push({ name, from: node.from, isImport });
   }
   return uses.filter((use) => !bound.has(use.name));
+}
+
+/** Text whose lines after the first begin where the outermost of them does. */
+function dedent(text: string): string {
+  const [first, ...rest] = text.split('\n');
+  const margins = rest.filter((line) => line.trim()).map((line) => line.search(/\S/));
+  const margin = Math.min(...margins);
+  return [first, ...rest.map((line) => line.slice(margin))].join('\n').trim();
 }
 
 function docstring(body: SyntaxNode, source: string): string {
@@ -101,15 +116,17 @@ function docstring(body: SyntaxNode, source: string): string {
   const text = first?.firstChild;
   if (first?.name !== 'ExpressionStatement' || text?.name !== 'String') return '';
   const inner = source.slice(text.from, text.to).replace(/^\w*("""|'''|"|')|("""|'''|"|')$/g, '');
-  return inner.trim().split('\n')[0];
+  return dedent(inner.trim());
 }
 
 function scope(node: SyntaxNode, source: string): Definition {
   const name = node.getChild('VariableName')!;
   const body = node.getChild('Body')!;
+  const doc = docstring(body, source);
+  const isClass = node.name === 'ClassDefinition';
   return {
     name: source.slice(name.from, name.to),
-    kind: node.name === 'ClassDefinition' ? 'class' : 'function',
+    kind: isClass ? 'class' : 'function',
     from: name.from,
     signature: source
       .slice(node.from, body.from)
@@ -117,24 +134,69 @@ function scope(node: SyntaxNode, source: string): Definition {
       .replace(/\( /g, '(')
       .replace(/,? \)/g, ')')
       .trim(),
-    summary: docstring(body, source),
+    summary: doc.split('\n')[0],
+    doc,
+    members: isClass ? members(body, source) : [],
   };
+}
+
+const isPublic = (name: string) => name === '__init__' || !name.startsWith('_');
+
+/** The fields of a class, how to make one, and its public methods. */
+function members(body: SyntaxNode, source: string): Definition[] {
+  return [...children(body)]
+    .flatMap((statement) => defined(statement, source))
+    .filter(({ name, kind, signature }) =>
+      // A constant without a type is a detail; one with a type is a field.
+      kind === 'constant' ? /^\w+:/.test(signature) : isPublic(name),
+    );
+}
+
+/** What one statement defines. */
+function defined(statement: SyntaxNode, source: string): Definition[] {
+  const inner = statement.name === 'DecoratedStatement' ? statement.lastChild! : statement;
+  if (SCOPES.includes(inner.name)) {
+    const decorators = source.slice(statement.from, inner.from);
+    const found = scope(inner, source);
+    return [{ ...found, signature: decorators.replace(/\n\s+/g, '\n') + found.signature }];
+  }
+  if (inner.name !== 'AssignStatement') return [];
+  const signature = source.slice(inner.from, inner.to).split('\n')[0];
+  const isTarget = (child: SyntaxNode) =>
+    isBefore(child, 'AssignOp') || isBefore(child, 'TypeDef');
+  return inner.getChildren('VariableName').filter(isTarget).map((child) => {
+    const name = source.slice(child.from, child.to);
+    const about = { signature, summary: '', doc: '', members: [] };
+    return { name, kind: 'constant', from: child.from, ...about };
+  });
 }
 
 /** What the top level of a cell defines. */
 export function definitions(source: string): Definition[] {
-  const found: Definition[] = [];
-  for (const statement of children(parser.parse(source).topNode)) {
-    const inner =
-      statement.name === 'DecoratedStatement' ? statement.lastChild! : statement;
-    if (SCOPES.includes(inner.name)) found.push(scope(inner, source));
-    if (inner.name !== 'AssignStatement') continue;
-    const signature = source.slice(inner.from, inner.to).split('\n')[0];
-    for (const child of inner.getChildren('VariableName')) {
-      if (!isBefore(child, 'AssignOp')) continue;
-      const name = source.slice(child.from, child.to);
-      found.push({ name, kind: 'constant', from: child.from, signature, summary: '' });
-    }
-  }
-  return found;
+  return [...children(parser.parse(source).topNode)].flatMap((statement) =>
+    defined(statement, source),
+  );
+}
+
+/** A module of the package that a piece of code imports, and what from it. */
+export interface Imported {
+  module: string;
+  names: string[];
+}
+
+/** What a module imports from the others of its package, wherever in the module. */
+export function importsFrom(source: string, root: string): Imported[] {
+  const found = new Map<string, Set<string>>();
+  parser.parse(source).iterate({
+    enter(node) {
+      if (node.name !== 'ImportStatement') return;
+      const text = source.slice(node.from, node.to).replace(/[()\s]+/g, ' ');
+      const [, module, list] = new RegExp(`^from ${root}\\.(\\w+) import (.+)$`).exec(text) ?? [];
+      if (!module) return;
+      const names = list.split(',').map((name) => name.trim().split(' as ')[0]);
+      const known = found.get(module) ?? new Set();
+      found.set(module, new Set([...known, ...names.filter(Boolean)]));
+    },
+  });
+  return [...found].map(([module, names]) => ({ module, names: [...names] }));
 }

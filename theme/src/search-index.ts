@@ -1,6 +1,9 @@
 // What search looks through: one entry for each page, section, numbered equation,
-// figure, table, exercise, box and name of the package. Written when the site is.
-import { isExercise, mathText } from './tree';
+// figure, table, exercise, box, name of the package and row of the back matter.
+// Written when the site is.
+import { accounts, sourceWords } from './ledger';
+import { withoutTex } from './tex';
+import { find, isExercise, mathText } from './tree';
 import { slugPath, type Site } from './site';
 import type { Node, Page } from './types';
 
@@ -133,9 +136,59 @@ export function identifierPreviews(site: Site) {
   return Object.fromEntries(previews);
 }
 
+/** The page that a directive stands on. */
+function pageWith(site: Site, type: string): Pick<Entry, 'href' | 'page'> | undefined {
+  for (const [slug, { mdast, frontmatter }] of site.pages) {
+    if (!find(mdast, (node) => node.type === type)) continue;
+    return { href: pathOf(site, slug), page: frontmatter.title ?? site.title };
+  }
+  return undefined;
+}
+
+function ledgerRows(site: Site): Entry[] {
+  const place = pageWith(site, 'ledger');
+  const rows = place ? accounts(site).flatMap((account) => account.rows) : [];
+  return rows.map((row) => {
+    const functions = row.functions.map(({ name }) => name).join(', ');
+    const kinds = row.check?.measured.map(({ kind }) => kind).join(', ') || 'asserted';
+    return {
+      kind: 'ledger',
+      title: `Ledger, equation (${row.number})`,
+      page: place!.page,
+      href: `${place!.href}#row-${row.label}`,
+      text: clean(`${sourceWords(site, row)}. ${functions} ${kinds}`),
+    };
+  });
+}
+
+function errata(site: Site): Entry[] {
+  const place = pageWith(site, 'errata');
+  if (!place) return [];
+  return site.facts.errata.map((erratum, i) => ({
+    kind: 'erratum',
+    title: erratum.quote,
+    page: place.page,
+    href: `${place.href}#erratum-${i + 1}`,
+    text: withoutTex(erratum.correct),
+  }));
+}
+
+function topics(site: Site): Entry[] {
+  const place = pageWith(site, 'coverage');
+  if (!place) return [];
+  return site.facts.coverage.map(({ item }, i) => ({
+    kind: 'topic',
+    title: withoutTex(item),
+    page: place.page,
+    href: `${place.href}#topic-${i + 1}`,
+    text: '',
+  }));
+}
+
 export function searchIndex(site: Site): Entry[] {
   const pages = [...site.pages].flatMap(
     ([slug, page]) => new PageIndex(site, slug, page).entries,
   );
-  return [...pages, ...identifiers(site)];
+  const rows = [...ledgerRows(site), ...errata(site), ...topics(site)];
+  return [...pages, ...identifiers(site), ...rows];
 }

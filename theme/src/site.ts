@@ -1,9 +1,12 @@
 import { createHash } from 'node:crypto';
 import { basename, extname } from 'node:path';
 import type { Asset, Node, Page, Target, TocEntry } from './types';
-import { collectChecks } from './checks';
-import { collectIdentifiers, type Identifiers } from './identifiers';
+import { collectChecks, type Check } from './checks';
+import { Citations } from './citations';
+import { Facts } from './facts';
+import { collectIdentifiers, type Identifier, type Identifiers } from './identifiers';
 import { Package } from './package';
+import { collectUses, NO_USES, type Uses } from './uses';
 import { isExercise, plainText, tagged, walk } from './tree';
 
 /** The folder of the site that shows the package. */
@@ -19,6 +22,10 @@ export class Site {
   readonly assets = new Map<string, Asset>();
   readonly problems: string[] = [];
   readonly package: Package;
+  readonly citations: Citations;
+  /** What the YAML files beside the chapters say. */
+  readonly facts: Facts;
+  private readonly uses: Map<Identifier, Uses>;
 
   private constructor(
     readonly title: string,
@@ -29,12 +36,16 @@ export class Site {
     readonly toc: TocEntry[],
     readonly pages: Map<string, Page>,
     readonly targets: Map<string, Target>,
-    readonly checks: Map<string, { slug: string; id: string }>,
+    readonly checks: Map<string, Check>,
     readonly identifiers: Identifiers,
     private readonly files: Map<string, Buffer>,
     root: string,
   ) {
     this.package = new Package(root, options.package ?? '', toc, pages, this.problems);
+    this.uses = collectUses(toc, pages, identifiers, this.package.name);
+    this.citations = new Citations(pages);
+    this.facts = new Facts(root);
+    this.citations.listOn(pages, this.facts.cited());
   }
 
   static async load(cdn: string, base: string, root: string): Promise<Site> {
@@ -96,9 +107,23 @@ export class Site {
     return place && `${this.href(place.slug)}#${place.id}`;
   }
 
+  /** The number of a page's chapter. */
+  numberOf(slug: string | undefined): string | undefined {
+    return this.toc.find((entry) => entry.slug === slug)?.number;
+  }
+
+  usesOf(identifier: Identifier): Uses {
+    return this.uses.get(identifier) ?? NO_USES;
+  }
+
   /** Address of a module's page, or of the list of them. */
   moduleHref(module?: string): string {
     return `${this.base}/${MODULES}/${module ? `${module}/` : ''}`;
+  }
+
+  /** Where the reference tells about a public name. */
+  apiHref(module: string, name: string): string {
+    return `${this.moduleHref(module)}#api-${name}`;
   }
 
   /** Address of a link that mystmd wrote from the root of the site. */
@@ -165,17 +190,28 @@ function fileUrls(tree: Node): string[] {
 
 const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
 
-function targetLabel(node: Node): string | undefined {
+interface Named {
+  label: string;
+  title: string;
+}
+
+/** What a numbered node or a box is called in a reference, and by its own title. */
+function nameOf(node: Node): Named | undefined {
   const number = node.enumerator;
   if (node.type === 'admonition') {
     const title = node.children?.find((child) => child.type === 'admonitionTitle');
-    return title && plainText(title).split(':')[0];
+    if (!title) return undefined;
+    const [label, ...rest] = plainText(title).split(': ');
+    return { label, title: capital(rest.join(': ') || label) };
   }
-  if (!number) return undefined;
+  const label = number && numberedLabel(node, number);
+  return label ? { label, title: label } : undefined;
+}
+
+function numberedLabel(node: Node, number: string): string | undefined {
   if (node.type === 'math') return `Equation (${number})`;
   if (['container', 'proof'].includes(node.type)) return `${capital(node.kind)} ${number}`;
-  if (node.type === 'exercise') return `Exercise ${number}`;
-  return undefined;
+  return node.type === 'exercise' ? `Exercise ${number}` : undefined;
 }
 
 function collectTargets(base: string, index: string, pages: Map<string, Page>) {
@@ -183,10 +219,10 @@ function collectTargets(base: string, index: string, pages: Map<string, Page>) {
   for (const [slug, page] of pages) {
     const path = slug === index ? `${base}/` : `${base}/${slugPath(slug)}/`;
     for (const node of walk(page.mdast)) {
-      const label = targetLabel(node);
-      if (!label || !node.identifier) continue;
+      const named = nameOf(node);
+      if (!named || !node.identifier) continue;
       const href = `${path}#${node.html_id}`;
-      targets.set(node.identifier, { href, label, number: node.enumerator });
+      targets.set(node.identifier, { ...named, href, slug, number: node.enumerator });
     }
   }
   return targets;

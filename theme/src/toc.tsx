@@ -7,6 +7,9 @@ export interface Part {
   entries: TocEntry[];
 }
 
+/** Of what no chapter is the page: the last thing that a table of contents names. */
+export const API = { title: 'API reference', description: 'Every module, every public name.' };
+
 /** Parts are the entries without a page; what follows one belongs to it. */
 export function parts(site: Site): Part[] {
   const found: Part[] = [{ entries: [] }];
@@ -20,9 +23,10 @@ export function parts(site: Site): Part[] {
 /** The `{toc}` directive: every chapter with what it gives, part by part. */
 export function ChapterList() {
   const { site } = usePage();
+  const all = parts(site);
   return (
     <nav className="chapters" aria-label="Chapters">
-      {parts(site).map((part, i) => (
+      {all.map((part, i) => (
         <section key={i} className="chapters-part">
           {part.title && <h2>{part.title}</h2>}
           <ol>
@@ -35,6 +39,15 @@ export function ChapterList() {
                 </a>
               </li>
             ))}
+            {part === all.at(-1) && (
+              <li>
+                <a href={site.moduleHref()}>
+                  <span className="chapter-number" />
+                  <span className="chapter-title">{API.title}</span>
+                  <span className="chapter-description">{API.description}</span>
+                </a>
+              </li>
+            )}
           </ol>
         </section>
       ))}

@@ -45,7 +45,10 @@ export interface TocEntry {
 /** Something that can be referred to from another page. */
 export interface Target {
   href: string;
+  slug: string;
   label: string;
+  /** The words of a box's own title; for anything else its label. */
+  title: string;
   number?: string;
 }
 

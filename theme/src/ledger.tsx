@@ -1,0 +1,260 @@
+// {ledger}: every labelled equation of the book, where it comes from, what computes it
+// and what its check measured when the book was built.
+import { measurements, type Measured } from './checks';
+import { usePage } from './context';
+import { citedIn, type Origin } from './facts';
+import { isPublic, type Identifier } from './identifiers';
+import type { Definition } from './python';
+import type { Site } from './site';
+import { WithTex } from './tex';
+import { find, walk } from './tree';
+import type { Node, Page, TocEntry } from './types';
+
+export interface Row {
+  label: string;
+  number: string;
+  href: string;
+  /** The statement, as KaTeX has set it. */
+  html: string;
+  origin: Origin;
+  functions: Identifier[];
+  check?: { href: string; measured: Measured[] };
+}
+
+export interface Account {
+  entry: TocEntry;
+  rows: Row[];
+}
+
+const docs = (definition: Definition): string =>
+  [definition.doc, ...definition.members.map(docs)].join('\n');
+
+/** Public names whose docstring, or that of a method, names the equation. */
+function computedBy(site: Site, label: string): Identifier[] {
+  const named = new RegExp(`\\b${label}(?![\\w-])`);
+  return site.identifiers.all.filter((each) => isPublic(each) && named.test(docs(each)));
+}
+
+function isAsserted(block: Node): boolean {
+  const code = find(block, (node) => node.type === 'code' && node.executable);
+  return /^\s*assert\b/m.test(code?.value ?? '');
+}
+
+const hasRun = (page: Page) => find(page.mdast, (node) => node.jupyter_data) !== undefined;
+
+function checkOf(site: Site, label: string): Row['check'] {
+  const check = site.checks.get(label);
+  if (!check) return undefined;
+  const measured = measurements(check.block, label, check.isOnly);
+  const page = site.pages.get(check.slug)!;
+  if (!measured.length && hasRun(page) && !isAsserted(check.block)) {
+    site.problems.push(
+      `${page.location.slice(1)} the cell tagged "check.${label}" measured nothing that` +
+        ` begins with "${label}" and asserts nothing`,
+    );
+  }
+  return { href: site.checkOf(label)!, measured };
+}
+
+function rowOf(site: Site, slug: string, node: Node): Row {
+  const label = node.label as string;
+  return {
+    label,
+    number: node.enumerator!,
+    href: `${site.href(slug)}#${node.html_id}`,
+    html: node.html ?? '',
+    origin: site.facts.origins.get(label) ?? {},
+    functions: computedBy(site, label),
+    check: checkOf(site, label),
+  };
+}
+
+/** The equations of each chapter that has some. */
+export function accounts(site: Site): Account[] {
+  return site.toc.flatMap((entry) => {
+    const page = entry.number ? site.pages.get(entry.slug!) : undefined;
+    const nodes = page ? [...walk(page.mdast)] : [];
+    const numbered = nodes.filter((node) => node.type === 'math' && node.label && node.enumerator);
+    const rows = numbered.map((node) => rowOf(site, entry.slug!, node));
+    return rows.length ? [{ entry, rows }] : [];
+  });
+}
+
+/** "Ho et al. (2020), eq. 2": the source as plain words. */
+export function sourceWords(site: Site, { origin }: Row): string {
+  const names = citedIn(origin).map((key) => site.citations.name(key) ?? key);
+  return [names.join('; '), origin.place, origin.note].filter(Boolean).join(', ');
+}
+
+function Source({ origin }: { origin: Origin }) {
+  const { site } = usePage();
+  const keys = citedIn(origin);
+  for (const key of keys.filter((each) => !site.citations.name(each))) {
+    site.problems.push(`chapters/equations.yml no chapter cites "${key}"; cite it where the equation stands`);
+  }
+  return (
+    <>
+      {keys.map((key, i) => (
+        <span key={key}>
+          {i > 0 && '; '}
+          <a className="cite" href={`#cite-${key}`}>
+            {site.citations.name(key) ?? key}
+          </a>
+        </span>
+      ))}
+      {origin.place && `, ${origin.place}`}
+      {origin.note && (
+        <span className="ledger-note">
+          {keys.length > 0 && '; '}
+          <Note text={origin.note} />
+        </span>
+      )}
+    </>
+  );
+}
+
+/** A note may name other equations by their labels, and hold TeX. */
+function Note({ text }: { text: string }) {
+  const { site } = usePage();
+  return (
+    <>
+      {text.split(/\b(eq-[a-z0-9-]*[a-z0-9])\b/).map((piece, i) => {
+        const target = i % 2 ? site.targets.get(piece) : undefined;
+        if (!target) return <WithTex key={i} text={piece} />;
+        return (
+          <a className="xref" key={i} href={target.href}>
+            ({target.number})
+          </a>
+        );
+      })}
+    </>
+  );
+}
+
+function Functions({ functions }: { functions: Identifier[] }) {
+  const { site } = usePage();
+  if (!functions.length) return null;
+  return (
+    <p className="ledger-functions">
+      {functions.map(({ name, module }, i) => (
+        <span key={name}>
+          {i > 0 && ', '}
+          <a className="file" href={site.apiHref(module, name)}>
+            {name}
+          </a>
+        </span>
+      ))}
+    </p>
+  );
+}
+
+const exponent = (value: number) => value.toExponential(0).replace('e+0', '').replace('e+', 'e');
+
+function CheckResult({ row }: { row: Row }) {
+  if (row.origin.waived) return <span className="waived">waived: {row.origin.waived}</span>;
+  const measured = row.check?.measured ?? [];
+  return (
+    <>
+      {measured.map(({ kind, error, allowed }) => (
+        <p key={kind}>
+          {kind}: <span className="measured">{error}</span>
+          <span className="allowed">, allowed {exponent(allowed)}</span>
+        </p>
+      ))}
+      {!measured.length && <p>asserted</p>}
+      <p>
+        <a href={row.check?.href} aria-label={`The check of equation (${row.number})`}>
+          the check
+        </a>
+      </p>
+    </>
+  );
+}
+
+function EquationRow({ row }: { row: Row }) {
+  return (
+    <tr id={`row-${row.label}`} role="row">
+      <th scope="row" role="rowheader">
+        <a className="xref" href={row.href}>
+          ({row.number})
+        </a>
+        <code className="ledger-label">{row.label}</code>
+      </th>
+      <td role="cell" data-head="Statement">
+        <div
+          className="ledger-statement"
+          tabIndex={0}
+          role="group"
+          aria-label={`equation ${row.number}`}
+          dangerouslySetInnerHTML={{ __html: row.html }}
+        />
+      </td>
+      <td role="cell" data-head="Source and code">
+        <p>
+          <Source origin={row.origin} />
+        </p>
+        <Functions functions={row.functions} />
+      </td>
+      <td role="cell" data-head="Largest error">
+        <CheckResult row={row} />
+      </td>
+    </tr>
+  );
+}
+
+function Totals({ rows }: { rows: Row[] }) {
+  const waived = rows.filter((row) => row.origin.waived);
+  const measured = rows.filter((row) => row.check?.measured.length);
+  const checked = rows.filter((row) => row.check);
+  const count = (kind: string) =>
+    measured.filter((row) => row.check!.measured[0].kind === kind).length;
+  const kinds = [...new Set(measured.map((row) => row.check!.measured[0].kind))]
+    .sort((a, b) => count(b) - count(a))
+    .map((kind) => `${count(kind)} ${kind}`)
+    .join(', ');
+  const asserted = checked.length - measured.length;
+  return (
+    <p className="totals">
+      <strong>{rows.length} equations</strong>, {checked.length} checked
+      {kinds && ` (${kinds}${asserted ? `, ${asserted} asserted` : ''})`}, {waived.length}{' '}
+      waived.
+    </p>
+  );
+}
+
+/** The `{ledger}` directive. */
+export function Ledger() {
+  const { site } = usePage();
+  const all = accounts(site);
+  return (
+    <>
+      <Totals rows={all.flatMap((account) => account.rows)} />
+      <table className="ledger" role="table">
+        <caption className="sr-only">Every numbered equation and its check</caption>
+        <thead role="rowgroup">
+          <tr role="row">
+            {['Equation', 'Statement', 'Source and code', 'Largest error'].map((head) => (
+              <th scope="col" role="columnheader" key={head}>
+                {head}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        {all.map(({ entry, rows }) => (
+          <tbody role="rowgroup" key={entry.slug}>
+            <tr role="row" className="group">
+              <th scope="rowgroup" role="rowheader" colSpan={4}>
+                <a href={site.href(entry.slug!)}>
+                  {entry.number} {entry.title}
+                </a>
+              </th>
+            </tr>
+            {rows.map((row) => (
+              <EquationRow row={row} key={row.label} />
+            ))}
+          </tbody>
+        ))}
+      </table>
+    </>
+  );
+}

@@ -1,0 +1,235 @@
+// {errata} and {coverage}: the study notes that the book follows, seen from the book.
+import { basename } from 'node:path';
+import { MyST } from 'myst-to-react';
+import { recomputed } from './checks';
+import { usePage } from './context';
+import { NOTES, type Covered, type Erratum } from './facts';
+import type { Site } from './site';
+import { WithTex } from './tex';
+import { find, plainText } from './tree';
+import type { Node } from './types';
+
+/** Entries by their note, in the order in which they stand. */
+function byNote<T>(entries: T[], noteOf: (entry: T) => number): [number, T[]][] {
+  const groups = new Map<number, T[]>();
+  for (const entry of entries) {
+    const note = noteOf(entry);
+    groups.set(note, [...(groups.get(note) ?? []), entry]);
+  }
+  return [...groups].sort(([a], [b]) => a - b);
+}
+
+const noteOf = ({ where }: Erratum) => Number(/\d+/.exec(where)?.[0]);
+
+/** "line 3" or "lines 3–7". */
+function lineWords(lines: string | number): string {
+  const words = `${lines}`.replace('-', '–');
+  return `${/\D/.test(words) ? 'lines' : 'line'} ${words}`;
+}
+
+/** "S1:33, S2:44" as words: the note is said by the group, unless it is another. */
+function placeWords(entry: Erratum): string {
+  const own = noteOf(entry);
+  const places = entry.where.split(/,\s*/).map((place) => {
+    const [, note, line] = /^S(\d+):(.+)$/.exec(place) ?? [, own, place];
+    const words = lineWords(line);
+    return Number(note) === own ? words : `note ${note}, ${words}`;
+  });
+  return places.join('; ');
+}
+
+/** What the check of a callout computed, as it printed it. */
+function Numbers({ callout }: { callout: string }) {
+  const { site } = usePage();
+  const check = site.checks.get(callout);
+  const numbers = check ? recomputed(check.block) : [];
+  if (!numbers.length) return null;
+  return (
+    <ul className="recomputed">
+      {numbers.map(({ label, computed }, i) => (
+        <li key={i}>
+          {label}: <span className="measured">{computed}</span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function CalloutLink({ callout }: { callout: string }) {
+  const { site } = usePage();
+  const target = site.targets.get(callout);
+  if (!target) {
+    site.problems.push(`${NOTES} no box is labelled "${callout}"`);
+    return null;
+  }
+  const number = site.numberOf(target.slug);
+  return (
+    <p>
+      <a href={target.href}>{target.title}</a>, chapter {number}
+    </p>
+  );
+}
+
+function ErratumRow({ erratum }: { erratum: Erratum }) {
+  const { site } = usePage();
+  return (
+    <tr role="row" id={`erratum-${site.facts.errata.indexOf(erratum) + 1}`}>
+      <th scope="row" role="rowheader">
+        {placeWords(erratum)}
+      </th>
+      <td role="cell" data-head="The notes say">
+        <q className="quote">{erratum.quote}</q>
+      </td>
+      <td role="cell" data-head="What is right">
+        <p>
+          <WithTex text={erratum.correct} />
+        </p>
+      </td>
+      <td role="cell" data-head="Shown and computed">
+        {erratum.callout ? (
+          <>
+            <CalloutLink callout={erratum.callout} />
+            <Numbers callout={erratum.callout} />
+          </>
+        ) : (
+          <p className="not-yet">not yet: {erratum['not-yet']}</p>
+        )}
+      </td>
+    </tr>
+  );
+}
+
+const NOTE_HEADS = ['Where', 'The notes say', 'What is right', 'Shown and computed'];
+
+/** The `{errata}` directive. */
+export function Errata() {
+  const { site } = usePage();
+  const { errata, typos } = site.facts;
+  const open = errata.filter(({ callout }) => !callout).length;
+  return (
+    <>
+      <p className="totals">
+        <strong>{errata.length} places</strong>, {errata.length - open} shown in a box of a
+        chapter, {open} not yet.
+      </p>
+      <table className="ledger errata" role="table">
+        <caption className="sr-only">What the notes say and what is right</caption>
+        <thead role="rowgroup">
+          <tr role="row">
+            {NOTE_HEADS.map((head) => (
+              <th scope="col" role="columnheader" key={head}>
+                {head}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        {byNote(errata, noteOf).map(([note, entries]) => (
+          <tbody role="rowgroup" key={note}>
+            <tr role="row" className="group">
+              <th scope="rowgroup" role="rowheader" colSpan={4}>
+                Note {note}
+              </th>
+            </tr>
+            {entries.map((erratum, i) => (
+              <ErratumRow erratum={erratum} key={i} />
+            ))}
+          </tbody>
+        ))}
+      </table>
+      {typos && <p>Words that the notes misspell: {typos}.</p>}
+    </>
+  );
+}
+
+interface Section {
+  href: string;
+  title: Node[];
+  /** The chapter's number, where the title does not hold it. */
+  number?: string;
+}
+
+const text = (value: string): Node => ({ type: 'text', value });
+
+/** The place that "02-diffusion-kernel#eq-kernel" names, with its title. */
+export function sectionAt(site: Site, name: string): Section | undefined {
+  const [stem, id] = name.split('#');
+  const pages = [...site.pages];
+  const [slug, page] = pages.find(([, each]) => basename(each.location, '.md') === stem) ?? [];
+  if (!slug || !page) return undefined;
+  const number = site.numberOf(slug);
+  if (!id) {
+    return { href: site.href(slug), title: [text(page.frontmatter.title ?? stem)], number };
+  }
+  const node = find(page.mdast, (each) => each.html_id === id);
+  if (!node) return undefined;
+  const href = `${site.href(slug)}#${id}`;
+  if (node.type === 'heading') return { href, title: node.children ?? [], number };
+  const target = site.targets.get(node.identifier ?? id);
+  const title = [text(target?.title ?? plainText(node))];
+  return target?.number ? { href, title } : { href, title, number };
+}
+
+function Treated({ name }: { name: string }) {
+  const { site } = usePage();
+  const section = sectionAt(site, name);
+  if (!section) {
+    site.problems.push(`${NOTES} "${name}" is no place of the book`);
+    return <>{name}</>;
+  }
+  return (
+    <a href={section.href}>
+      {section.number && <span className="number">{section.number} </span>}
+      <MyST ast={section.title} />
+    </a>
+  );
+}
+
+function CoveredItem({ covered }: { covered: Covered }) {
+  const { lines, item, treated } = covered;
+  const missing = covered['not-yet'];
+  const { site } = usePage();
+  const id = `topic-${site.facts.coverage.indexOf(covered) + 1}`;
+  return (
+    <li id={id} className={missing ? 'not-yet' : undefined}>
+      <span className="covered-item">
+        <WithTex text={item} />
+      </span>
+      <span className="covered-lines">{lineWords(lines)}</span>
+      <span className="covered-places">
+        {missing
+          ? `not yet: ${missing}`
+          : treated?.map((name, i) => (
+              <span key={name}>
+                {i > 0 && ' · '}
+                <Treated name={name} />
+              </span>
+            ))}
+      </span>
+    </li>
+  );
+}
+
+/** The `{coverage}` directive. */
+export function Coverage() {
+  const { site } = usePage();
+  const { coverage } = site.facts;
+  const open = coverage.filter((covered) => covered['not-yet']).length;
+  return (
+    <>
+      <p className="totals">
+        <strong>{coverage.length} topics</strong> of the notes, {coverage.length - open}{' '}
+        treated in this book, {open} not yet.
+      </p>
+      {byNote(coverage, (entry) => entry.note).map(([note, entries]) => (
+        <section key={note} className="coverage" aria-labelledby={`note-${note}`}>
+          <h2 id={`note-${note}`}>Note {note}</h2>
+          <ul>
+            {entries.map((covered, i) => (
+              <CoveredItem covered={covered} key={i} />
+            ))}
+          </ul>
+        </section>
+      ))}
+    </>
+  );
+}

@@ -1,0 +1,43 @@
+import { usePage } from './context';
+import { together, type Uses } from './uses';
+import type { Node } from './types';
+
+/** "chapters 4, 6, 9 · posterior.py, sampling.py", every word a link. */
+export function UsesLine({ uses }: { uses: Uses }) {
+  const { site } = usePage();
+  const order = site.toc.map((entry) => entry.slug);
+  const rank = (slug: string) => order.indexOf(slug);
+  const chapters = [...uses.chapters].sort((a, b) => rank(a.slug) - rank(b.slug));
+  const modules = uses.modules.filter((name) => site.package.module(name));
+  return (
+    <>
+      {chapters.length > 0 && (chapters.length === 1 ? 'chapter ' : 'chapters ')}
+      {chapters.map(({ slug, id }, i) => (
+        <span key={slug}>
+          {i > 0 && ', '}
+          <a href={`${site.href(slug)}#${id}`}>{site.numberOf(slug)}</a>
+        </span>
+      ))}
+      {chapters.length > 0 && modules.length > 0 && ' · '}
+      {modules.map((module, i) => (
+        <span key={module}>
+          {i > 0 && ', '}
+          <a className="file" href={site.moduleHref(module)}>{`${module}.py`}</a>
+        </span>
+      ))}
+    </>
+  );
+}
+
+/** Under an exported cell: who uses what it defines. */
+export function UsedIn({ block }: { block: Node }) {
+  const { site } = usePage();
+  const defined = site.identifiers.all.filter((each) => each.block === block);
+  const uses = together(defined.map((each) => site.usesOf(each)));
+  if (!uses.chapters.length && !uses.modules.length) return null;
+  return (
+    <p className="used-in">
+      used in: <UsesLine uses={uses} />
+    </p>
+  );
+}

@@ -1,0 +1,146 @@
+"""chapters/equations.yml and chapters/notes.yml: what stands in them, and on which
+line, for the gates and the build. The theme shows the same files in the back matter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from chapters import Chapter
+
+EQUATION = re.compile(r"^\$\$ \((eq-[a-z0-9-]+)\)\s*$", re.M)
+EQUATIONS = "equations.yml"
+NOTES = "notes.yml"
+ORIGIN_KEYS = {"cite", "place", "note", "waived"}
+WAIVED_SHARE = 0.03  # of all equations, at most
+NOT_YET = "not-yet: "
+
+
+@dataclass
+class Entry:
+    """One entry of a YAML file, and its line."""
+
+    value: Any
+    line: int
+
+
+def line_of(text: str, position: int) -> int:
+    """Line number, from 1, of a position in a text."""
+    return text.count("\n", 0, position) + 1
+
+
+def folder_of(chapters: list[Chapter]) -> Path:
+    return chapters[0].path.parent
+
+
+def construct(node: yaml.Node) -> Any:
+    """The plain value of a node of YAML."""
+    return yaml.safe_load(yaml.serialize(node))
+
+
+def composed(path: Path) -> yaml.MappingNode | None:
+    """The nodes of a YAML file that is a mapping; None when there is no such file.
+
+    Raises ValueError, with file and line, for a file that is no mapping.
+    """
+    if not path.is_file():
+        return None
+    name = f"chapters/{path.name}"
+    try:
+        root = yaml.compose(path.read_text("utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = mark.line + 1 if mark else 1
+        raise ValueError(f"{name}:{line}: not YAML: {error.problem}") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise ValueError(f"{name}:1: must map names to entries")
+    return root
+
+
+def origins(folder: Path) -> dict[str, Entry]:
+    """Label -> what equations.yml says of where the equation comes from."""
+    root = composed(folder / EQUATIONS)
+    return {
+        key.value: Entry(construct(value), key.start_mark.line + 1)
+        for key, value in (root.value if root else [])
+    }
+
+
+def waived(folder: Path) -> set[str]:
+    """The equations that need no check, with a reason in equations.yml."""
+    found = origins(folder).items()
+    return {
+        label
+        for label, entry in found
+        if isinstance(entry.value, dict) and "waived" in entry.value
+    }
+
+
+def cite_keys(folder: Path) -> set[str]:
+    path = folder / "references.bib"
+    text = path.read_text("utf-8") if path.is_file() else ""
+    return set(re.findall(r"^@\w+\{([^,\s]+),", text, re.M))
+
+
+def cites(entry: dict[str, Any]) -> list[str]:
+    stated = entry.get("cite", [])
+    return [stated] if isinstance(stated, str) else list(stated)
+
+
+def origin_problems(chapters: list[Chapter]) -> list[str]:
+    """Every numbered equation has an entry in equations.yml, and each entry one."""
+    folder = folder_of(chapters)
+    entries, keys = origins(folder), cite_keys(folder)
+    problems, labels = [], {}
+    for chapter in chapters:
+        for match in EQUATION.finditer(chapter.text):
+            label = match[1]
+            labels[label] = chapter.where(line_of(chapter.text, match.start()))
+    for label, where in labels.items():
+        if label not in entries:
+            problems.append(
+                f"{where}: {label} has no entry in chapters/{EQUATIONS}; say there "
+                f"where it comes from, for example `{label}: {{note: definition}}`"
+            )
+    for label, entry in entries.items():
+        where = f"chapters/{EQUATIONS}:{entry.line}"
+        if label not in labels:
+            problems.append(
+                f"{where}: no equation is labelled {label}; delete the entry or "
+                "correct its name"
+            )
+        problems += [f"{where}: {what}" for what in origin_faults(entry.value, keys)]
+    excused = waived(folder)
+    if len(excused) > WAIVED_SHARE * len(labels):
+        first = min(entries[label].line for label in excused)
+        problems.append(
+            f"chapters/{EQUATIONS}:{first}: {len(excused)} of {len(labels)} equations "
+            f"are waived, at most {WAIVED_SHARE:.0%} may be; write checks for some"
+        )
+    return problems
+
+
+def origin_faults(value: Any, keys: set[str]) -> list[str]:
+    """What is wrong with one entry of equations.yml."""
+    if not isinstance(value, dict) or not value:
+        return [f"{value!r} is no entry; write {{cite: KEY, place: eq. 2}} or a note"]
+    faults = [
+        f"{key!r} is none of {', '.join(sorted(ORIGIN_KEYS))}"
+        for key in value
+        if key not in ORIGIN_KEYS
+    ]
+    faults += [
+        f"references.bib has no entry {key!r}"
+        for key in cites(value)
+        if key not in keys
+    ]
+    if "place" in value and not cites(value):
+        faults.append("a place needs the source it is in: add cite")
+    if "waived" in value and not str(value["waived"] or "").strip():
+        faults.append("waived needs a reason")
+    return faults

@@ -20,6 +20,8 @@ def check_error(label: str, error: Any, tolerance: float, kind: str = "exact") -
 
     `error` is a number, array or tensor; `kind` says how the check works: exact,
     symbolic, quadrature or Monte Carlo. Raises AssertionError, also for NaN.
+
+    Explained in chapter 0, Reading this book.
     """
     if isinstance(error, Tensor):
         error = error.detach().cpu()
@@ -36,6 +38,8 @@ def check_number(label: str, value: Any, stated: str) -> None:
 
     `stated` is a decimal string such as "0.3839" or "4.04e-5". Raises
     AssertionError with both numbers when they disagree.
+
+    Explained in chapter 0, Reading this book.
     """
     value = float(value)
     quantum = 10.0 ** int(Decimal(stated).as_tuple().exponent)
@@ -49,6 +53,8 @@ def attempt(check: Callable[[Any], None], answer: Any) -> None:
     """Run an exercise's check on an answer and print the verdict.
 
     `check(answer)` raises AssertionError with a hint when the answer is wrong.
+
+    Explained in chapter 0, Reading this book.
     """
     try:
         check(answer)

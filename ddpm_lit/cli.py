@@ -26,7 +26,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; loads no torch."""
+    """The parser of the whole command line; loads no torch.
+
+    Explained in appendix A, The command line.
+    """
     parser = _Parser("ddpm-lit", description="Denoising diffusion models.")
     verbs = parser.add_subparsers(
         dest="verb", required=True, metavar="train|sample|info"
@@ -117,7 +120,10 @@ def _train_config(args: argparse.Namespace) -> "TrainConfig":
 
 
 def run_train(args: argparse.Namespace) -> None:
-    """Train, then write samples.png next to the checkpoint."""
+    """Train, then write samples.png next to the checkpoint.
+
+    Explained in appendix A, The command line.
+    """
     from ddpm_lit.sampling import sample, save_grid
     from ddpm_lit.training import train
 
@@ -153,7 +159,10 @@ def _seeded(seed: int) -> "torch.Generator":
 
 # chapters/90-command-line.md
 def run_sample(args: argparse.Namespace) -> None:
-    """Make images with a trained model and write them as one PNG grid."""
+    """Make images with a trained model and write them as one PNG grid.
+
+    Explained in appendix A, The command line.
+    """
     if args.num < 1:
         raise ValueError(f"--num {args.num} must be at least 1")
     if Path(args.out).suffix.lower() != ".png":
@@ -182,7 +191,10 @@ def run_sample(args: argparse.Namespace) -> None:
 
 
 def run_info(args: argparse.Namespace) -> None:
-    """Print what a run is and how far it came."""
+    """Print what a run is and how far it came.
+
+    Explained in appendix A, The command line.
+    """
     import json
     from dataclasses import asdict
 
@@ -198,7 +210,10 @@ def run_info(args: argparse.Namespace) -> None:
 
 # chapters/90-command-line.md
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; returns the exit status.
+
+    Explained in appendix A, The command line.
+    """
     args = build_parser().parse_args(argv)
     run = {"train": run_train, "sample": run_sample, "info": run_info}[args.verb]
     try:

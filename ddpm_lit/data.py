@@ -16,12 +16,18 @@ __all__ = ["load_dataset", "to_model_range", "to_uint8"]
 
 # chapters/08-training.md
 def to_model_range(images: Tensor) -> Tensor:
-    """uint8 images to float32 in [-1, 1], same shape (eq-scale)."""
+    """uint8 images to float32 in [-1, 1], same shape (eq-scale).
+
+    Explained in chapter 8, Training.
+    """
     return images.float() / 127.5 - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Model values to uint8 images; values outside [-1, 1] are clipped."""
+    """Model values to uint8 images; values outside [-1, 1] are clipped.
+
+    Explained in chapter 8, Training.
+    """
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
@@ -33,6 +39,8 @@ def load_dataset(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
     "folder:PATH" (all images of a folder, labelled by sub-folder; split "train"
     only). Raises ValueError for an unknown name or split, and for images that do not
     fit together; FileNotFoundError for a missing folder.
+
+    Explained in chapter 8, Training.
     """
     if name.startswith("folder:"):
         if split != "train":

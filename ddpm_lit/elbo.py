@@ -28,6 +28,8 @@ def gaussian_kl(
 
     All arguments broadcast. Sum over the elements of an example for its divergence.
     See eq-gaussian-kl.
+
+    Explained in chapter 5, The evidence lower bound.
     """
     log_ratio = log_variance - other_log_variance
     squared = (mean - other_mean) ** 2 * torch.exp(-other_log_variance)
@@ -41,6 +43,8 @@ def bits_per_dim(bound: Tensor, dims: int, levels: int | None = 256) -> Tensor:
     `dims` is the number of pixels times channels. With `levels` the bound is one on
     a density of data scaled to [-1, 1]; pass None for a bound on the probability of
     the discrete levels themselves. See eq-bits.
+
+    Explained in chapter 5, The evidence lower bound.
     """
     bits = -bound / (dims * math.log(2))
     if levels is None:
@@ -54,6 +58,8 @@ def level_log_prob(x: Tensor, mean: Tensor, variance: Tensor, levels: int) -> Te
 
     x holds `levels` equally spaced values from -1 to 1; the outer two take the
     tails. Same shape as x. See eq-levels; Ho et al. (2020), eq. 13.
+
+    Explained in chapter 6, Predicting the noise.
     """
     half = 1 / (levels - 1)
     width = variance.sqrt()
@@ -69,7 +75,10 @@ def level_log_prob(x: Tensor, mean: Tensor, variance: Tensor, levels: int) -> Te
 # chapters/06-noise-prediction.md
 class ElboTerms(NamedTuple):
     """Terms of eq-three-terms in nats: prior and reconstruction (B,), denoising
-    (B, T-1) for t = 2..T."""
+    (B, T-1) for t = 2..T.
+
+    Explained in chapter 6, Predicting the noise.
+    """
 
     prior: Tensor
     denoising: Tensor
@@ -96,6 +105,8 @@ def elbo_terms(
     `variance` is "beta" or "beta_tilde". With `levels` the reconstruction term is a
     log probability of pixel levels, else a log density. T calls of the model. See
     eq-three-terms and eq-kl-weight.
+
+    Explained in chapter 6, Predicting the noise.
     """
     if variance not in ("beta", "beta_tilde"):
         raise ValueError(f"variance {variance!r} is neither 'beta' nor 'beta_tilde'")

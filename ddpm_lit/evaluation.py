@@ -17,6 +17,8 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared Frechet distance between two sets of features, (N, F) and (M, F).
 
     0 for equal mean and covariance. See eq-frechet; Heusel et al. (2017), eq. 6.
+
+    Explained in chapter 9, Sampling.
     """
     from scipy.linalg import eigvals
 
@@ -36,6 +38,8 @@ class DigitJudge:
     It learns from every second training digit; the others are `unseen` (N, 1, 8, 8),
     the fair standard to compare with. `accuracy` is its share of right answers on
     held-out digits.
+
+    Explained in chapter 9, Sampling.
     """
 
     def __init__(self, seed: int = 0) -> None:

@@ -20,6 +20,8 @@ def q_step(
 
     z is (B, ...), t in 1..T is an int or (B,). Raises ValueError for shapes that do
     not match. See eq-step; Ho et al. (2020), eq. 2.
+
+    Explained in chapter 1, The forward process.
     """
     check_same_shape("noise", noise, "z", z)
     beta = at_step(schedule.beta, t, z)
@@ -27,7 +29,10 @@ def q_step(
 
 
 def check_same_shape(name: str, a: Tensor, other: str, b: Tensor) -> None:
-    """Raise ValueError when two tensors that must match do not."""
+    """Raise ValueError when two tensors that must match do not.
+
+    Explained in chapter 1, The forward process.
+    """
     if a.shape != b.shape:
         raise ValueError(
             f"{name} has shape {tuple(a.shape)} but {other} has {tuple(b.shape)}; "
@@ -43,6 +48,8 @@ def q_sample(
 
     x is (B, ...), t in 1..T is an int or (B,). Raises ValueError for shapes that do
     not match or a t out of range. See eq-jump; Ho et al. (2020), eq. 4.
+
+    Explained in chapter 2, The diffusion kernel.
     """
     check_same_shape("noise", noise, "x", x)
     signal = at_step(schedule.alpha_bar.sqrt(), t, x)

@@ -24,6 +24,8 @@ def kl_weight(
     `variance` is the decoder's: "beta", or "beta_tilde" for t >= 2 (infinite at
     t = 1). Raises ValueError for another name. See eq-kl-weight, eq-first-step;
     Ho et al. (2020), eq. 12.
+
+    Explained in chapter 6, Predicting the noise.
     """
     beta, alpha_bar = schedule.beta, schedule.alpha_bar
     if variance not in ("beta", "beta_tilde"):
@@ -51,6 +53,8 @@ def simple_loss(
     device must be x's. Data outside `data_range` raise ValueError; pass None for data
     that are not images, or when the check was made before. See Ho et al. (2020),
     eq. 14.
+
+    Explained in chapter 6, Predicting the noise.
     """
     if data_range is not None:
         check_range(x, *data_range)
@@ -67,7 +71,10 @@ def simple_loss(
 
 
 def check_range(x: Tensor, low: float, high: float) -> None:
-    """Raise ValueError when a value of x lies outside [low, high] or is NaN."""
+    """Raise ValueError when a value of x lies outside [low, high] or is NaN.
+
+    Explained in chapter 6, Predicting the noise.
+    """
     least, most = float(x.min()), float(x.max())
     if not (least >= low - 1e-6 and most <= high + 1e-6):
         raise ValueError(

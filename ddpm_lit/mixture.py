@@ -22,6 +22,8 @@ class GaussianMixture:
     `weights` (K,) are positive and are normalized; `means` is (K,) for scalar data or
     (K, D); `stds` is (K,), positive. Data and latents have shape (B, D). A mixture
     whose `noise` method gets its schedule is a model like any other. See eq-mixture.
+
+    Explained in chapter 4, The reverse process: why a Gaussian?
     """
 
     def __init__(self, weights: Any, means: Any, stds: Any) -> None:

@@ -30,7 +30,10 @@ def _roots(
 def x_from_noise(
     z: Tensor, noise: Tensor, t: Tensor | int, schedule: NoiseSchedule
 ) -> Tensor:
-    """The picture in z_t, given its total noise; t in 1..T (eq-x-from-noise)."""
+    """The picture in z_t, given its total noise; t in 1..T (eq-x-from-noise).
+
+    Explained in chapter 6, Predicting the noise.
+    """
     signal, spread = _roots(t, z, schedule)
     return (z - spread * noise) / signal
 
@@ -38,7 +41,10 @@ def x_from_noise(
 def noise_from_x(
     z: Tensor, x: Tensor, t: Tensor | int, schedule: NoiseSchedule
 ) -> Tensor:
-    """The total noise in z_t, given its picture; t in 1..T (eq-x-from-noise)."""
+    """The total noise in z_t, given its picture; t in 1..T (eq-x-from-noise).
+
+    Explained in chapter 6, Predicting the noise.
+    """
     signal, spread = _roots(t, z, schedule)
     return (z - signal * x) / spread
 
@@ -46,7 +52,10 @@ def noise_from_x(
 def mean_from_noise(
     z: Tensor, noise: Tensor, t: Tensor | int, schedule: NoiseSchedule
 ) -> Tensor:
-    """Mean of z_{t-1}, given z_t and its noise (eq-mean-from-noise; Ho eq. 11)."""
+    """Mean of z_{t-1}, given z_t and its noise (eq-mean-from-noise; Ho eq. 11).
+
+    Explained in chapter 6, Predicting the noise.
+    """
     beta = at_step(schedule.beta, t, z)
     spread = at_step((1 - schedule.alpha_bar).sqrt(), t, z)
     return (z - beta / spread * noise) / (1 - beta).sqrt()
@@ -55,13 +64,19 @@ def mean_from_noise(
 def v_from_x(
     x: Tensor, noise: Tensor, t: Tensor | int, schedule: NoiseSchedule
 ) -> Tensor:
-    """The velocity v of picture and noise; t in 1..T (eq-v)."""
+    """The velocity v of picture and noise; t in 1..T (eq-v).
+
+    Explained in chapter 6, Predicting the noise.
+    """
     signal, spread = _roots(t, x, schedule)
     return signal * noise - spread * x
 
 
 def x_from_v(z: Tensor, v: Tensor, t: Tensor | int, schedule: NoiseSchedule) -> Tensor:
-    """The picture in z_t, given its velocity; t in 1..T (eq-v)."""
+    """The picture in z_t, given its velocity; t in 1..T (eq-v).
+
+    Explained in chapter 6, Predicting the noise.
+    """
     signal, spread = _roots(t, z, schedule)
     return signal * z - spread * v
 
@@ -69,6 +84,9 @@ def x_from_v(z: Tensor, v: Tensor, t: Tensor | int, schedule: NoiseSchedule) -> 
 def noise_from_v(
     z: Tensor, v: Tensor, t: Tensor | int, schedule: NoiseSchedule
 ) -> Tensor:
-    """The total noise in z_t, given its velocity; t in 1..T (eq-v)."""
+    """The total noise in z_t, given its velocity; t in 1..T (eq-v).
+
+    Explained in chapter 6, Predicting the noise.
+    """
     signal, spread = _roots(t, z, schedule)
     return spread * z + signal * v

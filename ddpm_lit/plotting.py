@@ -27,7 +27,10 @@ _INK_STYLE = (
 
 
 def use_style() -> None:
-    """Set the seaborn theme of the book for all figures that follow."""
+    """Set the seaborn theme of the book for all figures that follow.
+
+    Explained in chapter 0, Reading this book.
+    """
     inked = "text.color axes.labelcolor axes.edgecolor axes.titlecolor"
     ink = dict.fromkeys([*inked.split(), "xtick.color", "ytick.color"], INK)
     grid = {"grid.color": INK, "grid.alpha": 0.18, "axes.grid": True}
@@ -51,7 +54,10 @@ def use_style() -> None:
 
 # chapters/00-reading-this-book.md
 class Picture:
-    """An SVG image with alternative text, shown by Jupyter and by the book."""
+    """An SVG image with alternative text, shown by Jupyter and by the book.
+
+    Explained in chapter 0, Reading this book.
+    """
 
     def __init__(self, svg: str, alt: str) -> None:
         self.svg = svg
@@ -66,6 +72,8 @@ def picture(figure: Figure, alt: str) -> Picture:
     """Turn a matplotlib figure into a Picture and close the figure.
 
     The same figure gives the same bytes in every process.
+
+    Explained in chapter 0, Reading this book.
     """
     buffer = io.StringIO()
     about = {"Date": None, "Creator": "ddpm_lit"}
@@ -88,6 +96,8 @@ def save_figure(
     `alt` describes the figure to somebody who cannot see it. The folder defaults to
     $DDPM_LIT_FIGURES or ../figures; where it does not exist, outside the book's
     repository, the figure is only shown.
+
+    Explained in chapter 0, Reading this book.
     """
     if not alt.strip():
         raise ValueError(f"figure {name!r} has no alternative text; describe it in alt")
@@ -110,6 +120,8 @@ def show_images(
 
     `size` is the edge of one image in inches; `titles` go above the images and
     `rows` label the rows. Values outside [-1, 1] are clipped.
+
+    Explained in chapter 0, Reading this book.
     """
     pixels = ((images.detach().cpu().float().clamp(-1, 1) + 1) / 2).numpy()
     lines = -(-len(pixels) // columns)

@@ -23,6 +23,8 @@ def q_posterior(
     variance broadcasts against it and is 0 at t = 1. Raises ValueError for shapes
     that do not match. See eq-posterior-mean and eq-beta-tilde; Ho et al. (2020),
     eq. 7.
+
+    Explained in chapter 3, The Bayes posterior.
     """
     check_same_shape("z", z, "x", x)
     beta, alpha_bar = schedule.beta[1:], schedule.alpha_bar[1:]

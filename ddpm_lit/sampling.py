@@ -38,6 +38,8 @@ def ancestral_step(
     `variance` is "beta" or "beta_tilde"; `clip` bounds the implied picture to
     [-1, 1]. At t = 1 the mean is returned and the noise is not used. See eq-decoder
     and eq-posterior-mean; Ho et al. (2020), Algorithm 2.
+
+    Explained in chapter 9, Sampling.
     """
     if variance not in ("beta", "beta_tilde"):
         raise ValueError(f"variance {variance!r} is neither 'beta' nor 'beta_tilde'")
@@ -76,6 +78,8 @@ def sample(
     sees each z_{t-1} with t - 1 in the schedule's own count. Returns float tensors on
     the schedule's device, in [-1, 1] when `clip`. Raises ValueError for an unknown
     sampler or variance, steps out of range, or an init of another shape.
+
+    Explained in chapter 9, Sampling.
     """
     if sampler != "ddpm":
         raise ValueError(f"unknown sampler {sampler!r}; choose ddpm")
@@ -114,6 +118,8 @@ def save_grid(
 
     The file appears only when it is complete. Raises ValueError for no images, or a
     name that does not end in .png.
+
+    Explained in chapter 9, Sampling.
     """
     if len(x) == 0 or Path(path).suffix.lower() != ".png":
         raise ValueError(f"{len(x)} images to {path}: give at least one, and a .png")

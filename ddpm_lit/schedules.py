@@ -31,6 +31,8 @@ class NoiseSchedule:
     is 1; `snr[0]` is infinite and `beta_tilde[0]` is 0. Raises ValueError for betas
     that are not a non-empty list of numbers in (0, 1). See eq-alpha-bar, eq-snr,
     eq-beta-tilde; Ho et al. (2020), section 2.
+
+    Explained in chapter 1, The forward process.
     """
 
     def __init__(self, betas: Tensor) -> None:
@@ -82,6 +84,8 @@ def at_step(table: Tensor, t: Tensor | int, like: Tensor) -> Tensor:
     `t` is an int or an int64 tensor of shape (B,) with values in 1..T; `like` has
     shape (B, ...). The result broadcasts against `like`. Raises ValueError for a t
     out of range (read on CPU only) or of the wrong shape.
+
+    Explained in chapter 1, The forward process.
     """
     t = torch.as_tensor(t, device=like.device)
     if t.ndim > 1 or (t.ndim == 1 and len(t) != len(like)):
@@ -102,17 +106,26 @@ def at_step(table: Tensor, t: Tensor | int, like: Tensor) -> Tensor:
 
 # chapters/01-forward-process.md
 def linear_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
-    """beta_1..beta_T on a straight line, float64 (eq-linear; Ho et al. 2020)."""
+    """beta_1..beta_T on a straight line, float64 (eq-linear; Ho et al. 2020).
+
+    Explained in chapter 1, The forward process.
+    """
     return torch.linspace(start, end, T, dtype=torch.float64)
 
 
 def quadratic_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
-    """beta_1..beta_T whose square roots lie on a line, float64 (eq-quadratic)."""
+    """beta_1..beta_T whose square roots lie on a line, float64 (eq-quadratic).
+
+    Explained in chapter 1, The forward process.
+    """
     return torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2
 
 
 def sigmoid_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
-    """beta_1..beta_T on a logistic curve, float64 (eq-sigmoid)."""
+    """beta_1..beta_T on a logistic curve, float64 (eq-sigmoid).
+
+    Explained in chapter 1, The forward process.
+    """
     ramp = torch.linspace(-6, 6, T, dtype=torch.float64)
     return start + (end - start) * torch.sigmoid(ramp)
 
@@ -122,6 +135,8 @@ def cosine_betas(T: int, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
     """beta_1..beta_T whose alpha_bar follows a squared cosine, float64.
 
     eq-cosine; Nichol and Dhariwal (2021), eq. 17.
+
+    Explained in chapter 1, The forward process.
     """
     steps = torch.arange(T + 1, dtype=torch.float64)
     f = torch.cos((steps / T + s) / (1 + s) * math.pi / 2) ** 2
@@ -138,6 +153,8 @@ def make_schedule(name: str, T: int) -> NoiseSchedule:
     The constants 1e-4 and 0.02 of the first, second and fourth are scaled by 1000/T,
     so that the total noise hardly depends on T. Raises ValueError for an unknown
     name or T < 2.
+
+    Explained in chapter 1, The forward process.
     """
     if name not in SCHEDULES:
         raise ValueError(
@@ -160,6 +177,8 @@ def respace(schedule: NoiseSchedule, steps: int) -> tuple[NoiseSchedule, Tensor]
 
     The kept steps are evenly spaced and end at T; entry 0 is 0. Raises ValueError
     unless 1 <= steps <= T. See eq-respace; Nichol and Dhariwal (2021), section 4.
+
+    Explained in chapter 9, Sampling.
     """
     if not 1 <= steps <= schedule.T:
         raise ValueError(f"steps = {steps} is not in 1..{schedule.T}")

@@ -56,6 +56,8 @@ class EMA:
 
     `decay` in [0, 1) is the final d of eq-ema; it warms up by eq-ema-warmup. Buffers
     are copied, not averaged.
+
+    Explained in chapter 8, Training.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
@@ -91,6 +93,8 @@ def train_step(
 
     `clip` bounds the norm of the gradient. The data's range is not checked here; see
     Ho et al. (2020), Algorithm 1.
+
+    Explained in chapter 8, Training.
     """
     loss = simple_loss(model, x, schedule, generator=generator, data_range=None)
     optimizer.zero_grad(set_to_none=True)
@@ -104,7 +108,10 @@ def train_step(
 
 # chapters/08-training.md
 def learning_rate_factor(step: int, warmup: int, flat_until: int, steps: int) -> float:
-    """Factor of the learning rate at step 0..steps-1, in (0, 1] (eq-learning-rate)."""
+    """Factor of the learning rate at step 0..steps-1, in (0, 1] (eq-learning-rate).
+
+    Explained in chapter 8, Training.
+    """
     rise = (step + 1) / warmup if warmup else 1.0
     fall = (steps - step) / (steps - flat_until) if flat_until < steps else 1.0
     return min(rise, fall, 1.0)
@@ -115,6 +122,8 @@ class NoiseMLP(nn.Module):
     """A noise predictor for points: z (B, D) and t (B,) to noise (B, D).
 
     Dense layers over z and the time embedding; for data without pixels.
+
+    Explained in chapter 8, Training.
     """
 
     def __init__(self, dims: int = 1, width: int = 128, depth: int = 3) -> None:
@@ -135,6 +144,8 @@ class TrainConfig:
 
     `model.in_channels` and `image_size` (height, width) are taken from the data when
     training starts. Raises ValueError for values out of range.
+
+    Explained in chapter 8, Training.
     """
 
     data: str = "digits"
@@ -176,6 +187,8 @@ def pick_device(name: str) -> torch.device:
     """The device called `name`; "auto" takes a GPU when there is one.
 
     Raises ValueError for a device that torch does not know or cannot use here.
+
+    Explained in chapter 8, Training.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -199,7 +212,10 @@ OLD_CHECKPOINT = "checkpoint.safetensors.old"
 
 @dataclass
 class TrainState:
-    """What changes while training: model, optimizer, average, random numbers, step."""
+    """What changes while training: model, optimizer, average, random numbers, step.
+
+    Explained in chapter 8, Training.
+    """
 
     model: UNet
     optimizer: torch.optim.Adam
@@ -265,6 +281,8 @@ def save_checkpoint(
 
     Also writes config.json for people to read. The old checkpoint survives until the
     new one is complete on disk.
+
+    Explained in chapter 8, Training.
     """
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -316,7 +334,10 @@ def _read_checkpoint(
 # chapters/08-training.md
 @dataclass
 class Checkpoint:
-    """A trained model, ready to sample from."""
+    """A trained model, ready to sample from.
+
+    Explained in chapter 8, Training.
+    """
 
     model: UNet
     schedule: NoiseSchedule
@@ -337,6 +358,8 @@ def load_checkpoint(
     With `average` the EMA weights, else the last ones. Raises FileNotFoundError when
     there is no checkpoint, ValueError when it is damaged, foreign, or the device
     cannot be used.
+
+    Explained in chapter 8, Training.
     """
     where, part = pick_device(device), "ema" if average else "model"
     named, config, step = _read_checkpoint(path, (part + ".", "betas"))
@@ -359,7 +382,10 @@ LOG_EVERY = 50
 
 
 class TrainingDiverged(ValueError):
-    """The loss is no longer a finite number; the last good checkpoint is kept."""
+    """The loss is no longer a finite number; the last good checkpoint is kept.
+
+    Explained in chapter 8, Training.
+    """
 
 
 def train(
@@ -376,6 +402,8 @@ def train(
     exactly) nor `overwrite` is given; ValueError for data that do not fit the model;
     TrainingDiverged when the loss becomes NaN. Ctrl-C finishes the step, saves, and
     raises KeyboardInterrupt. The caller's random state is left as it was.
+
+    Explained in chapter 8, Training.
     """
     device = pick_device(config.device)
     images, config = _fit_to_data(config)
@@ -553,14 +581,20 @@ def _log(config: TrainConfig, step: int, loss: float, seconds: float) -> None:
 
 
 def read_metrics(folder: str | Path) -> dict[str, list[float]]:
-    """Columns step, loss and seconds of a run's metrics."""
+    """Columns step, loss and seconds of a run's metrics.
+
+    Explained in chapter 8, Training.
+    """
     text = (Path(folder) / "metrics.jsonl").read_text("utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     return {name: [row[name] for row in rows] for name in ("step", "loss", "seconds")}
 
 
 def save_loss_curve(folder: str | Path) -> Path:
-    """Draw a run's loss as `loss.svg` in its folder; returns the path."""
+    """Draw a run's loss as `loss.svg` in its folder; returns the path.
+
+    Explained in chapter 8, Training.
+    """
     metrics = read_metrics(folder)
     with matplotlib.rc_context():  # leave the caller's figures as they are
         use_style()

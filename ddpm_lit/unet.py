@@ -32,6 +32,8 @@ class UNetConfig:
     size divided by 2^i. `attention_levels` names the levels with self-attention and
     `middle_attention` adds it at the bottom. Raises ValueError for sizes that do not
     fit together.
+
+    Explained in chapter 7, The U-Net.
     """
 
     in_channels: int = 1
@@ -99,6 +101,8 @@ def time_embedding(t: Tensor, dim: int) -> Tensor:
 
     t is (B,); dim is even and at least 4. See eq-time-embedding; Ho et al. (2020),
     appendix B.
+
+    Explained in chapter 7, The U-Net.
     """
     half = dim // 2
     index = torch.arange(half, device=t.device, dtype=torch.float32)
@@ -111,6 +115,8 @@ def ho_init(layer: nn.Conv2d | nn.Linear, scale: float = 1.0) -> None:
     """Initialize a convolution or linear layer as Ho et al. do.
 
     Uniform weights of variance scale / fan_avg and zero bias.
+
+    Explained in chapter 7, The U-Net.
     """
     nn.init.xavier_uniform_(layer.weight, gain=scale**0.5)
     if layer.bias is not None:
@@ -118,7 +124,10 @@ def ho_init(layer: nn.Conv2d | nn.Linear, scale: float = 1.0) -> None:
 
 
 class ResidualBlock(nn.Module):
-    """(B, C_in, H, W) and time (B, time_dim) to (B, C_out, H, W), eq-residual."""
+    """(B, C_in, H, W) and time (B, time_dim) to (B, C_out, H, W), eq-residual.
+
+    Explained in chapter 7, The U-Net.
+    """
 
     def __init__(
         self, c_in: int, c_out: int, time_dim: int, groups: int, dropout: float
@@ -149,6 +158,8 @@ class AttentionBlock(nn.Module):
     """Self-attention over the pixels of (B, C, H, W), added to the input.
 
     See eq-attention. `heads` divides C; the paper uses one head.
+
+    Explained in chapter 7, The U-Net.
     """
 
     def __init__(self, channels: int, heads: int, groups: int) -> None:
@@ -174,7 +185,10 @@ class AttentionBlock(nn.Module):
 
 # chapters/07-unet.md
 class Downsample(nn.Module):
-    """Halve height and width; pads right and bottom, as the paper's code does."""
+    """Halve height and width; pads right and bottom, as the paper's code does.
+
+    Explained in chapter 7, The U-Net.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -186,7 +200,10 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double height and width: repeat each pixel, then convolve."""
+    """Double height and width: repeat each pixel, then convolve.
+
+    Explained in chapter 7, The U-Net.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -221,6 +238,8 @@ class UNet(nn.Module):
 
     H and W must be multiples of 2^(levels - 1); ValueError otherwise. Inside, steps
     count from 0, as in the paper's code. See Ho et al. (2020), appendix B.
+
+    Explained in chapter 7, The U-Net.
     """
 
     def __init__(self, config: UNetConfig) -> None:

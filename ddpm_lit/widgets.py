@@ -67,7 +67,10 @@ __all__ = [
 # chapters/00-reading-this-book.md
 @dataclass(frozen=True)
 class Mark:
-    """One thing that is drawn; channels are arrays or functions of controls."""
+    """One thing that is drawn; channels are arrays or functions of controls.
+
+    Explained in chapter 0, Reading this book.
+    """
 
     kind: str
     channels: dict[str, Any]
@@ -87,6 +90,8 @@ def curve(
     """A line through points (x, y), both of shape (n,); y of shape (k, n) is k lines.
 
     `color` counts in the palette or is "ink"; `fill` shades down to the axis.
+
+    Explained in chapter 0, Reading this book.
     """
     style = {"dashed": dashed, "fill": fill}
     return Mark("curve", {"x": x, "y": y}, label, color, style)
@@ -95,7 +100,10 @@ def curve(
 def bell(
     mean: Any, deviation: Any, label: str = "", color: int | str = 0, fill: bool = False
 ) -> Mark:
-    """The density of a normal distribution; `mean` and `deviation` are numbers."""
+    """The density of a normal distribution; `mean` and `deviation` are numbers.
+
+    Explained in chapter 0, Reading this book.
+    """
     channels = {"mean": mean, "deviation": deviation}
     return Mark("bell", channels, label, color, {"fill": fill, "dashed": False})
 
@@ -103,7 +111,10 @@ def bell(
 def dots(
     x: Any, y: Any, label: str = "", color: int | str = 0, tick: bool = False
 ) -> Mark:
-    """Points (x, y), both of shape (n,), as discs or as upright ticks."""
+    """Points (x, y), both of shape (n,), as discs or as upright ticks.
+
+    Explained in chapter 0, Reading this book.
+    """
     return Mark("dots", {"x": x, "y": y}, label, color, {"tick": tick})
 
 
@@ -114,13 +125,19 @@ def bars(
     color: int | str = 0,
     horizontal: bool = False,
 ) -> Mark:
-    """A bar of each height (n,) from 0, between edges (n + 1,) on the other axis."""
+    """A bar of each height (n,) from 0, between edges (n + 1,) on the other axis.
+
+    Explained in chapter 0, Reading this book.
+    """
     channels = {"edges": edges, "heights": heights}
     return Mark("bars", channels, label, color, {"horizontal": horizontal})
 
 
 def pixels(values: Any, low: float, high: float, colors: str = "gray") -> Mark:
-    """An image of shape (height, width) that fills its panel; NaN is left empty."""
+    """An image of shape (height, width) that fills its panel; NaN is left empty.
+
+    Explained in chapter 0, Reading this book.
+    """
     style = {"low": low, "high": high, "colors": colors}
     return Mark("pixels", {"values": values}, style=style)
 
@@ -128,7 +145,10 @@ def pixels(values: Any, low: float, high: float, colors: str = "gray") -> Mark:
 # chapters/00-reading-this-book.md
 @dataclass(frozen=True)
 class Axis:
-    """An axis with fixed ends; `ticks` maps places to words instead of numbers."""
+    """An axis with fixed ends; `ticks` maps places to words instead of numbers.
+
+    Explained in chapter 0, Reading this book.
+    """
 
     label: str
     low: float
@@ -139,7 +159,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Panel:
-    """Marks on common axes; without axes, an image as it is. Height in inches."""
+    """Marks on common axes; without axes, an image as it is. Height in inches.
+
+    Explained in chapter 0, Reading this book.
+    """
 
     marks: tuple[Mark, ...]
     x: Axis | None
@@ -155,7 +178,10 @@ def panel(
     width: float = 1.0,
     height: float = 3.0,
 ) -> Panel:
-    """Put marks on axes; `width` counts against the other panels of the row."""
+    """Put marks on axes; `width` counts against the other panels of the row.
+
+    Explained in chapter 0, Reading this book.
+    """
     return Panel(marks, x, y, width, height)
 
 
@@ -165,7 +191,10 @@ Style = dict[str, Any]
 
 
 def value_at(channel: Any, settings: dict[str, Any]) -> np.ndarray:
-    """The data of a channel at the given settings of the controls, in float64."""
+    """The data of a channel at the given settings of the controls, in float64.
+
+    Explained in chapter 0, Reading this book.
+    """
     if callable(channel):
         channel = channel(**{name: settings[name] for name in needs(channel)})
     if isinstance(channel, Tensor):
@@ -174,12 +203,18 @@ def value_at(channel: Any, settings: dict[str, Any]) -> np.ndarray:
 
 
 def needs(channel: Any) -> list[str]:
-    """The names of the controls that a channel depends on."""
+    """The names of the controls that a channel depends on.
+
+    Explained in chapter 0, Reading this book.
+    """
     return list(inspect.signature(channel).parameters) if callable(channel) else []
 
 
 def draw_curve(axes: Axes, data: Data, style: Style, look: Style) -> None:
-    """A line, many thin lines, or an area."""
+    """A line, many thin lines, or an area.
+
+    Explained in chapter 0, Reading this book.
+    """
     if style["fill"]:
         axes.fill_between(data["x"], data["y"], alpha=0.35, lw=0, **look)
         return
@@ -192,7 +227,10 @@ def draw_curve(axes: Axes, data: Data, style: Style, look: Style) -> None:
 
 
 def draw_bell(axes: Axes, data: Data, style: Style, look: Style) -> None:
-    """A normal density, out to four deviations."""
+    """A normal density, out to four deviations.
+
+    Explained in chapter 0, Reading this book.
+    """
     places = np.linspace(-4, 4, 201)
     heights = np.exp(-(places**2) / 2) / (data["deviation"] * math.sqrt(2 * math.pi))
     xy = {"x": data["mean"] + data["deviation"] * places, "y": heights}
@@ -200,12 +238,18 @@ def draw_bell(axes: Axes, data: Data, style: Style, look: Style) -> None:
 
 
 def draw_dots(axes: Axes, data: Data, style: Style, look: Style) -> None:
-    """Discs, or upright ticks."""
+    """Discs, or upright ticks.
+
+    Explained in chapter 0, Reading this book.
+    """
     axes.plot(data["x"], data["y"], "|" if style["tick"] else "o", ms=9, **look)
 
 
 def draw_bars(axes: Axes, data: Data, style: Style, look: Style) -> None:
-    """Bars between edges, upright or lying."""
+    """Bars between edges, upright or lying.
+
+    Explained in chapter 0, Reading this book.
+    """
     starts, sizes = data["edges"][:-1], np.diff(data["edges"])
     look = look | {"align": "edge", "alpha": 0.6}
     if style["horizontal"]:
@@ -215,7 +259,10 @@ def draw_bars(axes: Axes, data: Data, style: Style, look: Style) -> None:
 
 
 def draw_pixels(axes: Axes, data: Data, style: Style, look: Style) -> None:
-    """An image."""
+    """An image.
+
+    Explained in chapter 0, Reading this book.
+    """
     ends: Style = {"vmin": style["low"], "vmax": style["high"]}
     axes.imshow(data["values"], cmap=style["colors"], **ends)
 
@@ -230,7 +277,10 @@ DRAW = {
 
 
 def draw_mark(axes: Axes, mark: Mark, settings: dict[str, Any]) -> None:
-    """Draw one mark with matplotlib."""
+    """Draw one mark with matplotlib.
+
+    Explained in chapter 0, Reading this book.
+    """
     data = {name: value_at(c, settings) for name, c in mark.channels.items()}
     color = "0.55" if mark.color == "ink" else f"C{mark.color}"
     look = {"color": color, "label": mark.label or None}
@@ -239,7 +289,10 @@ def draw_mark(axes: Axes, mark: Mark, settings: dict[str, Any]) -> None:
 
 # chapters/00-reading-this-book.md
 def draw_panel(axes: Axes, shown: Panel, settings: dict[str, Any]) -> None:
-    """Draw one panel with matplotlib: its marks, axes and legend."""
+    """Draw one panel with matplotlib: its marks, axes and legend.
+
+    Explained in chapter 0, Reading this book.
+    """
     for mark in shown.marks:
         draw_mark(axes, mark, settings)
     for name, axis in (("x", shown.x), ("y", shown.y)):
@@ -263,7 +316,10 @@ PAGE = "application/vnd.ddpm-lit.live+json"
 
 
 def positions(control: Any) -> list[Any]:
-    """Every value that a control can take, in order."""
+    """Every value that a control can take, in order.
+
+    Explained in chapter 0, Reading this book.
+    """
     if hasattr(control, "options"):
         return list(control.options)
     count = round((control.max - control.min) / control.step) + 1
@@ -276,20 +332,29 @@ def positions(control: Any) -> list[Any]:
 def every_setting(
     names: list[str], controls: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """All settings of the named controls; the last one changes fastest."""
+    """All settings of the named controls; the last one changes fastest.
+
+    Explained in chapter 0, Reading this book.
+    """
     for values in itertools.product(*(positions(controls[name]) for name in names)):
         yield dict(zip(names, values, strict=True))
 
 
 def pack(numbers: np.ndarray) -> str:
-    """Integers below 2^16 as text: differences along the last axis, low bytes first."""
+    """Integers below 2^16 as text: differences along the last axis, low bytes first.
+
+    Explained in chapter 0, Reading this book.
+    """
     steps = np.diff(numbers, axis=-1, prepend=0).astype("<i2")
     planes = steps.reshape(-1, 1).view(np.uint8).T
     return base64.b64encode(planes.tobytes()).decode()
 
 
 def unpack(text: str, shape: Sequence[int]) -> np.ndarray:
-    """Undo `pack`; a page does the same in its own language."""
+    """Undo `pack`; a page does the same in its own language.
+
+    Explained in chapter 0, Reading this book.
+    """
     planes = np.frombuffer(base64.b64decode(text), np.uint8).reshape(2, -1)
     steps = np.ascontiguousarray(planes.T).view("<i2").reshape(shape)
     return steps.cumsum(axis=-1)
@@ -302,6 +367,8 @@ def tabulate(
 
     The integer n stands for low + n * step, and 4095 for a gap; with `log` the
     table holds log10 of the values. Raises ValueError where the shape changes.
+
+    Explained in chapter 0, Reading this book.
     """
     over = needs(channel)
     found = [value_at(channel, each) for each in every_setting(over, controls)]
@@ -327,7 +394,10 @@ def tabulate(
 
 # chapters/00-reading-this-book.md
 def tabulate_panel(shown: Panel, controls: dict[str, Any]) -> dict[str, Any]:
-    """A panel as plain data: axes, and the tables of its marks."""
+    """A panel as plain data: axes, and the tables of its marks.
+
+    Explained in chapter 0, Reading this book.
+    """
 
     def is_log(name: str) -> bool:
         axis = {"x": shown.x, "y": shown.y}.get(name)
@@ -353,7 +423,10 @@ def tabulate_panel(shown: Panel, controls: dict[str, Any]) -> dict[str, Any]:
 
 # chapters/00-reading-this-book.md
 def describe_control(name: str, control: Any) -> dict[str, Any]:
-    """A control as plain data: its positions and where it starts."""
+    """A control as plain data: its positions and where it starts.
+
+    Explained in chapter 0, Reading this book.
+    """
     values = positions(control)
     kind = "choice" if hasattr(control, "options") else "slider"
     if kind == "choice":
@@ -367,7 +440,10 @@ def describe_control(name: str, control: Any) -> dict[str, Any]:
 
 # chapters/00-reading-this-book.md
 class Explorer:
-    """A figure under its controls; `set` moves them from code."""
+    """A figure under its controls; `set` moves them from code.
+
+    Explained in chapter 0, Reading this book.
+    """
 
     def __init__(
         self,
@@ -459,6 +535,8 @@ def slider(
     """A labelled slider; integers give an integer slider.
 
     With `log`, `low` and `high` are values, and `step` counts in decades.
+
+    Explained in chapter 0, Reading this book.
     """
     look = {"style": {"description_width": "11em"}, "layout": {"width": "34em"}}
     if log:
@@ -471,7 +549,10 @@ def slider(
 
 
 def choice(label: str, options: Sequence[str], value: str) -> Any:
-    """A labelled row of buttons, one of which is chosen."""
+    """A labelled row of buttons, one of which is chosen.
+
+    Explained in chapter 0, Reading this book.
+    """
     look = {"style": {"description_width": "11em"}}
     return ipywidgets.ToggleButtons(
         options=list(options), value=value, description=label, **look
@@ -490,6 +571,8 @@ def explore(
     `alt` describes the figure as it starts; `says` puts what it shows into words,
     from the controls named by its arguments. Each control is a `slider` or a
     `choice`; the one named `play` can run by itself.
+
+    Explained in chapter 0, Reading this book.
     """
     listed = [[row] if isinstance(row, Panel) else list(row) for row in rows]
     return Explorer(alt, listed, says, controls, play)

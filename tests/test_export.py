@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,60 @@ def test_joins_cells_in_reading_order_and_resolves_imports(book):
     assert one.count("# chapters/01-a.md") == 1 and "# chapters/02-b.md" in one
     assert "from ddpm_lit.one import g" in two
     assert files["py.typed"] == ""
+
+
+DOCUMENTED = """def f() -> int:
+    \"\"\"One line.\"\"\"
+    return 1
+
+
+def _g() -> int:
+    \"\"\"Ours alone.\"\"\"
+    return 2
+
+
+class C:
+    \"\"\"Many lines.
+
+    The second.
+    \"\"\"
+
+    def m(self) -> None:
+        \"\"\"A method.\"\"\"
+"""
+
+
+def test_help_names_the_chapter(book):
+    root = book(c03_a=chapter_text(("export.one", DOCUMENTED)))
+    text = export(root)["one.py"]
+    names: dict[str, object] = {}
+    exec(text, names)
+    place = "Explained in chapter 3, A chapter."
+    f, g, c = names["f"], names["_g"], names["C"]
+    assert inspect.getdoc(f) == f"One line.\n\n{place}"
+    assert inspect.getdoc(g) == "Ours alone."
+    assert inspect.getdoc(c) == f"Many lines.\n\nThe second.\n\n{place}"
+    assert inspect.getdoc(c.m) == "A method."
+
+
+def test_a_docstring_copied_back_from_the_package_gets_no_second_line(book):
+    first = export(book(c03_a=chapter_text(("export.one", DOCUMENTED))))["one.py"]
+    code = first[first.index("def f") :]
+    again = export(book(c03_a=chapter_text(("export.one", code))))["one.py"]
+    assert again == first
+
+
+def test_the_back_matter_is_called_an_appendix(book):
+    root = book(c91_a=chapter_text(("export.one", DOCUMENTED)))
+    assert "Explained in appendix B, A chapter." in export(root)["one.py"]
+
+
+def test_help_of_the_package_names_chapter_and_equation():
+    from ddpm_lit import q_sample
+
+    text = inspect.getdoc(q_sample) or ""
+    assert "eq-jump" in text
+    assert text.endswith("Explained in chapter 2, The diffusion kernel.")
 
 
 def test_same_chapters_same_bytes(book):

@@ -45,6 +45,12 @@ class Chapter:
         """What its equations and figures are numbered with: `3`, or `A` and so on."""
         return chapter_number(self.path)
 
+    @property
+    def title(self) -> str:
+        """The words of its first heading."""
+        heading = re.search(r"^# (.+)$", self.text, re.M)
+        return heading[1] if heading else self.path.stem
+
     def where(self, line: int) -> str:
         """`chapters/NN-name.md:LINE`, the form every message starts with."""
         return f"chapters/{self.path.name}:{line}"

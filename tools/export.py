@@ -8,6 +8,7 @@ A code cell tagged `export.<module>` goes to `ddpm_lit/<module>.py`.
 The cells of a module are joined in reading order; imports come from the exported
 cells or from any earlier cell of the same chapter, and names that another exported
 cell defined are imported from its module.
+The docstring of each public name ends with the chapter that explains it.
 The same chapters always give the same bytes.
 """
 
@@ -17,6 +18,7 @@ import argparse
 import ast
 import builtins
 import difflib
+import re
 import subprocess
 import symtable
 import sys
@@ -375,6 +377,8 @@ class Exporter:
             code = strip_imports(block)
             if module.name == "__init__":
                 code = self._fill_lazy_table(code)
+            elif module.name != "__main__":
+                code = with_places(code, block.chapter)
             parts.append(f"# chapters/{block.chapter.path.name}\n{code}")
         return "\n\n".join(parts) + "\n"
 
@@ -415,6 +419,39 @@ def strip_imports(block: Block) -> str:
             drop |= set(range(stmt.lineno, (stmt.end_lineno or stmt.lineno) + 1))
     kept = [line for i, line in enumerate(lines, 1) if i not in drop]
     return "\n".join(kept).strip("\n")
+
+
+def place_of(chapter: Chapter) -> str:
+    """`Explained in chapter 2, The diffusion kernel.`"""
+    kind = "chapter" if chapter.number.isdigit() else "appendix"
+    stop = "" if chapter.title.endswith(("?", "!", ".")) else "."
+    return f"Explained in {kind} {chapter.number}, {chapter.title}{stop}"
+
+
+def with_places(code: str, chapter: Chapter) -> str:
+    """The code with the place in the book as the last line of each public docstring,
+    so that `help()` leads back to the page."""
+    lines = code.splitlines()
+    for stmt in reversed(ast.parse(code).body):
+        if not isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if stmt.name.startswith("_") or ast.get_docstring(stmt) is None:
+            continue
+        text = stmt.body[0]
+        first, last = text.lineno - 1, text.end_lineno or text.lineno
+        lines[first:last] = placed(lines[first:last], place_of(chapter))
+    return "\n".join(lines)
+
+
+def placed(docstring: list[str], place: str) -> list[str]:
+    """The lines of a docstring in triple quotes, with one more at the end."""
+    written = "\n".join(docstring)
+    quotes = written.rstrip()[-3:]
+    body = written.rstrip()[:-3].rstrip()
+    # A docstring that was copied back from the package has its line already.
+    body = re.sub(r"\n\s*\n *Explained in (chapter|appendix) .*\Z", "", body)
+    margin = " " * (len(docstring[0]) - len(docstring[0].lstrip()))
+    return [*body.split("\n"), "", margin + place, margin + quotes]
 
 
 def ruff_format(files: dict[str, str]) -> dict[str, str]:

@@ -104,6 +104,7 @@ def test_nothing_is_cut_off_at_the_margin(site):
         page = browser.new_page(viewport={"width": 650, "height": 950})
         page.emulate_media(media="print")
         page.goto(f"{root}/print/", wait_until="networkidle")
-        for what in ("pre", ".equation-body", ".table-box", ".output-html"):
+        boxes = ("pre", ".equation-body", ".table-box", ".output-html", ".ledger td")
+        for what in boxes:
             cut = page.evaluate(TOO_WIDE, what)
             assert not cut, f"{what} is wider than the page: {cut[:10]}"

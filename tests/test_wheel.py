@@ -71,6 +71,26 @@ def test_every_core_module_imports_in_a_clean_environment(installed, tmp_path):
     assert {"schedules", "unet", "training", "sampling", "cli"} <= set(names)
 
 
+def test_the_modules_of_the_wheel_use_no_undefined_name(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F"]
+    run(*ruff, tmp_path / "ddpm_lit", cwd=tmp_path)
+
+
+def test_every_public_name_resolves_in_a_clean_environment(installed, tmp_path):
+    code = (
+        "import ddpm_lit\n"
+        "widgets = [n for n in ddpm_lit.__all__\n"
+        "           if ddpm_lit._HOME_OF[n] == 'widgets']\n"
+        "for name in set(ddpm_lit.__all__) - set(widgets): getattr(ddpm_lit, name)\n"
+        # Without the extra `lab` the error names what is missing.
+        "try: ddpm_lit.explore\n"
+        "except ModuleNotFoundError as error: print(error.name)\n"
+    )
+    said = run(installed / "python", "-c", code, cwd=tmp_path)
+    assert said.strip() == "ipywidgets"
+
+
 def test_the_readmes_commands(installed, tmp_path):
     command = installed / "ddpm-lit"
     run(command, "train", "--data", "digits", "--out", "runs/digits", cwd=tmp_path)

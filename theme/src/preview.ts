@@ -49,7 +49,7 @@ function beginning(heading: Element): Element[] {
   const shown = [heading];
   for (let next = heading.nextElementSibling; next; next = next.nextElementSibling) {
     if (/^H\d$/.test(next.tagName) || shown.length > 2) break;
-    if (next.matches('p, ul, ol, .equation, .standfirst')) shown.push(next);
+    if (next.matches('p, ul, ol, .equation, .signature, .standfirst')) shown.push(next);
   }
   return shown;
 }

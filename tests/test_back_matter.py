@@ -1,0 +1,171 @@
+"""The back matter is complete: every equation, name and topic, and no dead link."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from ledger import EQUATION
+
+import ddpm_lit
+from chapters import read_chapters
+from conftest import ROOT
+
+PAGES = ("ledger", "errata", "coverage", "names")
+RESULT = re.compile(
+    r"(exact|symbolic|quadrature|Monte Carlo): +[\d.e-]+ *, allowed|asserted"
+)
+
+
+@cache
+def text_of(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
+def page(site: Path, name: str) -> str:
+    return text_of(site / name / "index.html")
+
+
+def words(markup: str) -> str:
+    """What a reader sees of a piece of HTML."""
+    return html.unescape(re.sub(r"<[^>]+>", " ", markup))
+
+
+def rows(site: Path, name: str) -> list[str]:
+    """The rows of a page's table that are no headings."""
+    found = re.findall(r"<tr\b(.*?)</tr>", page(site, name), re.S)
+    return [row for row in found if "<td" in row]
+
+
+def labels() -> list[str]:
+    chapters = read_chapters(ROOT / "chapters")
+    return [label for chapter in chapters for label in EQUATION.findall(chapter.text)]
+
+
+def notes() -> dict[str, list[dict[str, object]]]:
+    return yaml.safe_load((ROOT / "chapters" / "notes.yml").read_text("utf-8"))
+
+
+def test_the_ledger_has_one_row_for_every_labelled_equation(site):
+    listed = re.findall(r'<tr id="row-(eq-[a-z0-9-]+)"', page(site, "ledger"))
+    assert listed == labels()
+
+
+def test_every_row_has_a_statement_a_source_and_a_result(site):
+    for row in rows(site, "ledger"):
+        number, label = re.search(r"\((\w+\.\d+)\).*?>(eq-[\w-]+)<", row, re.S).groups()
+        assert f'aria-label="The check of equation ({number})"' in row, label
+        assert 'class="katex' in row, f"{label}: no statement"
+        cells = [words(cell).strip() for cell in re.findall(r"<td.*?</td>", row, re.S)]
+        assert cells[1], f"{label}: no source"
+        result = (
+            r"(exact|symbolic|quadrature|Monte Carlo): +[\d.e-]+ *, allowed|asserted"
+        )
+        assert re.match(result, cells[2]), f"{label}: {cells[2]}"
+
+
+def test_the_ledger_counts_what_it_lists(site):
+    count = len(labels())
+    stated = words(
+        re.search(r'class="totals">(.*?)</p>', page(site, "ledger"), re.S)[1]
+    )
+    assert re.search(rf"\b{count} equations", stated), stated
+    assert f"{count} checked" in stated and "0 waived" in stated, stated
+
+
+def test_an_error_in_the_ledger_is_the_one_that_the_check_printed(site):
+    row = next(r for r in rows(site, "ledger") if "row-eq-jump" in r)
+    kernel = words(page(site, "diffusion-kernel"))
+    printed = re.findall(r"eq-jump, \w+: exact, largest error (\S+),", kernel)
+    shown = re.search(r'class="measured">([^<]+)<', row)
+    assert printed and shown
+    assert float(shown[1]) == max(map(float, printed))
+
+
+def test_functions_that_compute_an_equation_are_named(site):
+    row = next(r for r in rows(site, "ledger") if "row-eq-jump" in r)
+    assert 'href="/modules/forward/#api-q_sample"' in row
+
+
+def test_the_index_lists_every_public_name_once(site):
+    listed = re.findall(
+        r'<dt><a class="file" href="/modules/\w+/#api-(\w+)"', page(site, "names")
+    )
+    assert sorted(listed) == sorted(ddpm_lit.__all__)
+    assert listed == sorted(listed, key=str.lower)
+
+
+def test_a_name_leads_to_its_cell_and_to_its_uses(site):
+    entry = re.search(r"#api-q_sample.*?</dd>", page(site, "names"), re.S)
+    assert entry
+    assert 'href="/diffusion-kernel/#def-q_sample"' in entry[0]
+    users = re.findall(r'href="/([\w-]+)/#(?:cell|check|export|fig)-', entry[0])
+    assert {"noise-prediction", "training"} <= set(users), entry[0]
+    assert 'href="/modules/losses/"' in entry[0]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "ddpm_lit").glob("*.py")))
+def test_a_modules_page_is_its_reference(site, path):
+    """Each public name with its docstring, and the way to the cell."""
+    reference = page(site, f"modules/{path.stem}")
+    public = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", path.read_text("utf-8"), re.M)
+    for name in public if path.stem not in ("__init__", "__main__") else ():
+        section = re.search(rf'<h2 id="api-{name}">.*?</section>', reference, re.S)
+        assert section, f"{name} is not in the reference"
+        assert f"#def-{name}" in section[0], f"{name}: no way to its cell"
+        doc = (getattr(ddpm_lit, name).__doc__ or "").split()
+        seen = words(section[0]).split()
+        assert doc[0] in seen, f"{name}: no docstring"
+        assert not re.search(r"\beq-[a-z]", words(section[0])), f"{name}: a bare label"
+
+
+def test_exported_cells_say_where_they_are_used(site):
+    kernel = page(site, "diffusion-kernel")
+    line = re.search(r'<p class="used-in">(.*?)</p>', kernel, re.S)
+    assert line and "losses.py" in words(line[1])
+
+
+def test_every_place_of_the_notes_has_a_row(site):
+    errata = notes()["errata"]
+    found = rows(site, "errata")
+    assert len(found) == len(errata) > 50
+    for row in found:
+        assert re.search(r'href="/[\w-]+/#slip-[\w-]+"', row) or "not yet: " in row, row
+
+
+def test_an_erratum_shows_the_number_that_its_check_computed(site):
+    row = next(r for r in rows(site, "errata") if "#slip-two-noises" in r)
+    assert "0.38" in words(row)
+
+
+def test_every_topic_of_the_notes_leads_somewhere_or_says_not_yet(site):
+    topics = re.findall(r'<li id="topic-\d+".*?</li>', page(site, "coverage"), re.S)
+    assert len(topics) == len(notes()["coverage"]) > 100
+    for topic in topics:
+        assert "<a href=" in topic or "not yet: " in topic, words(topic)
+
+
+def test_no_link_of_the_back_matter_is_dead(site):
+    for name in PAGES:
+        for path, place in re.findall(
+            r'href="(/[^"#]*)(?:#([^"]+))?"', page(site, name)
+        ):
+            target = site / path.strip("/")
+            if target.is_dir():
+                there = text_of(target / "index.html")
+                assert not place or f' id="{place}"' in there, f"{name}: {path}#{place}"
+            else:
+                assert target.is_file(), f"{name}: {path}"
+
+
+def test_search_finds_the_rows(site):
+    entries = json.loads((site / "search.json").read_text("utf-8"))
+    kinds = [entry["kind"] for entry in entries]
+    assert kinds.count("ledger") == len(labels())
+    assert kinds.count("erratum") == len(notes()["errata"])
+    assert kinds.count("topic") == len(notes()["coverage"])

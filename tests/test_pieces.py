@@ -1,0 +1,206 @@
+"""Each small part of the package that the others are made of, called by its name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from ddpm_lit import (
+    Axis,
+    Checkpoint,
+    ElboTerms,
+    Explorer,
+    Mark,
+    NoiseSchedule,
+    Panel,
+    Picture,
+    TrainConfig,
+    TrainState,
+    UNetConfig,
+    build_parser,
+    check_range,
+    check_same_shape,
+    describe_control,
+    draw_bars,
+    draw_bell,
+    draw_curve,
+    draw_dots,
+    draw_mark,
+    draw_panel,
+    draw_pixels,
+    every_setting,
+    ho_init,
+    load_checkpoint,
+    make_schedule,
+    needs,
+    pick_device,
+    positions,
+    run_info,
+    run_sample,
+    run_train,
+    save_checkpoint,
+    save_loss_curve,
+    tabulate_panel,
+    value_at,
+)
+
+
+@pytest.fixture
+def axes():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+TINY = UNetConfig(base_channels=8, channel_multipliers=(1,), groups=4)
+
+
+def tiny(folder) -> TrainConfig:
+    return TrainConfig(out=str(folder), T=10, model=TINY, image_size=(8, 8), steps=4)
+
+
+def test_a_channel_is_asked_for_the_controls_that_it_names():
+    assert needs(lambda a, b: a) == ["a", "b"] and needs([1, 2]) == []
+    settings = {"a": 2.0, "b": 5.0}
+    assert value_at(lambda b: 3 * b, settings) == pytest.approx([15])
+    assert value_at(torch.ones(2, requires_grad=True), settings).dtype == float
+
+
+def test_a_control_is_tabulated_at_each_of_its_positions():
+    number = ipywidgets.IntSlider(min=1, max=9, step=4)
+    word = ipywidgets.Dropdown(options=["x", "y"])
+    power = ipywidgets.FloatLogSlider(base=10, min=0, max=2, step=1)
+    assert positions(number) == [1, 5, 9] and positions(word) == ["x", "y"]
+    assert positions(power) == [1, 10, 100]
+    controls = {"n": number, "w": word}
+    assert list(every_setting(["w", "n"], controls))[1] == {"w": "x", "n": 5}
+    assert len(list(every_setting(["n", "w"], controls))) == 6
+
+
+def test_a_control_is_described_by_its_name_and_positions():
+    said = describe_control("n", ipywidgets.IntSlider(value=5, min=1, max=9, step=4))
+    assert said["name"] == "n"
+    assert json.loads(json.dumps(said)) == said
+
+
+LOOK = {"color": "C0", "label": "it"}
+
+
+def test_each_kind_of_mark_draws_what_it_is_given(axes):
+    x, y = np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 2.0])
+    draw_curve(axes, {"x": x, "y": y}, {"fill": False, "dashed": True}, LOOK)
+    assert np.array_equal(axes.lines[-1].get_ydata(), y)
+    draw_dots(axes, {"x": x, "y": y}, {"tick": False}, LOOK)
+    assert axes.lines[-1].get_marker() == "o"
+    one = {"mean": np.array([0.5]), "deviation": np.array([0.25])}
+    draw_bell(axes, one, {"fill": False, "dashed": False}, LOOK)
+    places, heights = axes.lines[-1].get_data()
+    assert np.trapezoid(heights, places) == pytest.approx(1, abs=1e-4)
+    assert places[np.argmax(heights)] == pytest.approx(0.5)
+    draw_bars(axes, {"edges": x, "heights": y[:2]}, {"horizontal": False}, LOOK)
+    assert [bar.get_height() for bar in axes.patches] == [1, 3]
+    grid = {"values": np.eye(3)}
+    draw_pixels(axes, grid, {"low": 0, "high": 1, "colors": "gray"}, {})
+    assert np.array_equal(axes.images[0].get_array(), np.eye(3))
+
+
+LINE = Mark("curve", {"x": [0, 1], "y": lambda a: [0, a]}, "it", 1, {"fill": False})
+DASHED = replace(LINE, style={"fill": False, "dashed": True})
+SHOWN = Panel((DASHED,), Axis("x", 0, 1), Axis("y", 1, 100, log=True), 1.0, 2.0)
+
+
+def test_a_mark_is_drawn_at_the_settings_of_the_controls(axes):
+    draw_mark(axes, DASHED, {"a": 7})
+    assert list(axes.lines[0].get_ydata()) == [0, 7]
+
+
+def test_a_panel_sets_its_axes(axes):
+    draw_panel(axes, SHOWN, {"a": 7})
+    assert axes.get_yscale() == "log" and axes.get_ylim() == (1, 100)
+    assert axes.get_legend() is not None
+
+
+def test_a_panel_becomes_plain_data():
+    control = ipywidgets.IntSlider(value=2, min=2, max=3)
+    table = tabulate_panel(SHOWN, {"a": control})
+    assert json.loads(json.dumps(table))["marks"][0]["channels"]["y"]["over"] == ["a"]
+
+
+def test_an_explorer_says_and_shows_what_its_controls_stand_at():
+    control = ipywidgets.IntSlider(value=2, min=2, max=3)
+    figure = Explorer("A line.", [[SHOWN]], lambda a: f"a = {a}", {"a": control})
+    assert figure.said() == "a = 2" and figure.set(a=3) == "a = 3"
+    assert figure.page()["says"]["texts"] == ["a = 2", "a = 3"]
+
+
+def test_a_picture_carries_its_words():
+    data, about = Picture("<svg/>", "A dot.")._repr_mimebundle_()
+    assert data["image/svg+xml"] == "<svg/>"
+    assert "A dot." in json.dumps(about)
+
+
+def test_shapes_and_ranges_are_checked():
+    check_same_shape("a", torch.zeros(2), "b", torch.ones(2))
+    with pytest.raises(ValueError, match="they must be equal"):
+        check_same_shape("a", torch.zeros(2), "b", torch.zeros(3))
+    check_range(torch.tensor([-1.0, 1.0]), -1, 1)
+    with pytest.raises(ValueError, match="data range from 2"):
+        check_range(torch.tensor([2.0]), -1, 1)
+
+
+def test_the_bound_is_the_sum_of_its_terms():
+    terms = ElboTerms(torch.ones(2), torch.ones(2, 3), torch.zeros(2))
+    assert torch.equal(terms.bound, torch.full((2,), -4.0))
+
+
+def test_weights_begin_with_the_variance_of_ho_et_al():
+    layer = torch.nn.Linear(400, 600)
+    ho_init(layer, 0.5)
+    assert layer.weight.var().item() == pytest.approx(0.5 / 500, rel=0.02)
+    assert not layer.bias.any()
+
+
+def test_a_device_is_named_or_refused():
+    assert pick_device("cpu").type == "cpu" and pick_device("auto")
+    with pytest.raises(ValueError, match="cannot be used here"):
+        pick_device("abacus")
+
+
+def test_a_state_is_saved_and_comes_back(tmp_path):
+    config = tiny(tmp_path)
+    schedule = make_schedule("cosine", 10)
+    state = TrainState.fresh(config, torch.device("cpu"))
+    path = save_checkpoint(state, config, schedule)
+    found = load_checkpoint(path)
+    assert isinstance(found, Checkpoint) and found.shape(3) == (3, 1, 8, 8)
+    by_hand = Checkpoint(state.model, schedule, config, 0)
+    assert by_hand.shape(3) == found.shape(3)
+    again = TrainState(state.model, state.optimizer, state.ema, state.generator)
+    assert again.step == 0 and again.is_finite()
+    assert isinstance(found.schedule, NoiseSchedule)
+
+
+def test_the_loss_curve_is_drawn_from_the_metrics(tmp_path):
+    lines = [{"step": i, "loss": 1 / i, "seconds": 0.1 * i} for i in (1, 2, 3)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert save_loss_curve(tmp_path).read_text("utf-8").lstrip().startswith("<?xml")
+
+
+def test_the_verbs_of_the_command_line(tmp_path, capsys):
+    folder, grid = str(tmp_path / "run"), str(tmp_path / "grid.png")
+    sizes = ["--base-channels", "8", "--channel-multipliers", "1", "--groups", "4"]
+    words = ["train", "--out", folder, "--steps", "2", "--T", "10", "--quiet", *sizes]
+    args = build_parser().parse_args(words)
+    assert isinstance(args, argparse.Namespace)
+    run_train(args)
+    run_sample(build_parser().parse_args(["sample", folder, "--num=2", "--out", grid]))
+    run_info(build_parser().parse_args(["info", folder]))
+    assert "step 2 of 2" in capsys.readouterr().out

@@ -12,6 +12,7 @@ must also pass on the book as it is. Exit status 1 when a bug is not found so.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import functools
 import importlib
@@ -164,29 +165,67 @@ class Book:
             )
 
 
-def bound_names(source: str) -> set[str]:
-    """Names that a cell gives a value in the notebook."""
-    symbols = symtable.symtable(source, "<cell>", "exec").get_symbols()
-    return {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
+def pieces(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Statements in the order in which they run, loops and the like taken apart."""
+    for node in body:
+        match node:
+            case ast.For():
+                yield ast.Expr(node.iter)
+                yield ast.Assign([node.target], ast.Constant(None), lineno=0)
+            case ast.With():
+                for item in node.items:
+                    target = item.optional_vars or ast.Name("_", ast.Store())
+                    yield ast.Assign([target], item.context_expr, lineno=0)
+            case ast.If() | ast.While():
+                yield ast.Expr(node.test)
+            case ast.Try() | ast.ExceptHandler():
+                pass
+            case _:
+                yield node
+                continue
+        for part in ("body", "handlers", "orelse", "finalbody"):
+            yield from pieces(getattr(node, part, []))
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names that a cell gives a value, and those that it needs from earlier cells."""
+
+    bound: frozenset[str]
+    needed: frozenset[str]
+
+    @staticmethod
+    def of(source: str) -> Names:
+        bound: set[str] = set()
+        needed: set[str] = set()
+        later: set[str] = set()  # looked up when a function is called
+        for piece in pieces(ast.parse(source).body):
+            text = ast.unparse(piece)
+            is_function = isinstance(piece, ast.FunctionDef)
+            (later if is_function else needed).update(global_names(text) - bound)
+            symbols = symtable.symtable(text, "<piece>", "exec").get_symbols()
+            bound |= {s.get_name() for s in symbols if s.is_assigned()}
+            bound |= {s.get_name() for s in symbols if s.is_imported()}
+        return Names(frozenset(bound), frozenset(needed | (later - bound)))
 
 
 def needed_cells(cells: list[Cell], target: int) -> list[int]:
     """The cells that `cells[target]` depends on, and itself, in reading order.
 
     Backwards from the target: a cell is needed when it binds a name that is wanted
-    by then; what it looks up is wanted from the cells before it. A function may look
-    up what a later cell defines: such names are wanted from the start, once known.
+    by then; what it needs is wanted from the cells before it. A function may look up
+    what a later cell defines: such names are wanted from the start, once known.
     """
-    bound = [bound_names(cell.source) for cell in cells[:target]]
-    from_start = global_names(cells[target].source)
+    names = [Names.of(cell.source) for cell in cells[: target + 1]]
+    everything = frozenset().union(*(each.bound for each in names))
+    from_start = names[target].needed
     while True:
-        wanted, needed = set(from_start), [target]
+        wanted, needed = from_start, [target]
         for number in range(target - 1, -1, -1):
-            if bound[number] & wanted:
-                wanted -= bound[number]
-                wanted |= global_names(cells[number].source)
+            if names[number].bound & wanted:
+                wanted = (wanted - names[number].bound) | names[number].needed
                 needed.append(number)
-        late = (wanted & set().union(*bound)) - from_start
+        late = (wanted & everything) - from_start
         if not late:
             return needed[::-1]
         from_start |= late

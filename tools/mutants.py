@@ -358,7 +358,7 @@ def broken_checks(book: Book, checks: Iterable[str]) -> list[str]:
 
 
 def print_row(name: str, check: str, message: str, seconds: str) -> None:
-    print(f"{name:36.36} {check:52.52} {message:88.88} {seconds:>5}", flush=True)
+    print(f"{name:50} {check:64.64} {message:80.80} {seconds:>5}", flush=True)
 
 
 def hunt(book: Book, mutants: list[Mutant]) -> int:

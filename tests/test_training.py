@@ -66,6 +66,10 @@ def test_a_run_writes_its_files_and_loads(run):
     pairs = zip(loaded.model.parameters(), last.model.parameters(), strict=True)
     averaged = any(not torch.equal(a, b) for a, b in pairs)
     assert averaged, "the checkpoint's average is a copy of the last weights"
+    with safe_open(Path(run.out) / CHECKPOINT, "pt") as opened:
+        average = opened.get_tensor("ema.conv_in.weight")
+    same = torch.equal(loaded.model.conv_in.weight, average)
+    assert same, "what is loaded for sampling is not the average"
     lines = (Path(run.out) / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [50, 100]
 
@@ -85,6 +89,22 @@ def test_batches_are_training_images_as_they_are(tmp_path, monkeypatch):
     drawn = [rows.get(tuple(row)) for row in torch.cat(batches).flatten(1).tolist()]
     assert None not in drawn, "a batch holds an image that is not in the training set"
     assert len(set(drawn)) > 400, "800 draws from 1438 images should hit more of them"
+
+
+def test_the_learning_rate_follows_its_schedule(tmp_path, monkeypatch):
+    rates, real = [], training.train_step
+
+    def watch(model, x, schedule, optimizer, *args, **kwargs):
+        rates.append(optimizer.param_groups[0]["lr"] / TINY.learning_rate)
+        return real(model, x, schedule, optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(training, "train_step", watch)
+    config = replace(
+        TINY, out=str(tmp_path / "run"), steps=8, warmup_steps=2, flat_fraction=0.5
+    )
+    train(config, progress=False)
+    expected = [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    assert rates == pytest.approx(expected), f"the steps were taken at {rates}"
 
 
 def test_train_and_test_digits_are_disjoint():

@@ -91,9 +91,12 @@ class Verdict:
 
 
 def read_catalogue(path: Path) -> list[Mutant]:
-    """The bugs in the order of the file; raises CatalogueError for a double name."""
-    entries = tomllib.loads(path.read_text("utf-8"))["mutant"]
-    mutants = [Mutant(**entry) for entry in entries]
+    """The bugs in the order of the file; raises CatalogueError for a bad entry."""
+    try:
+        entries = tomllib.loads(path.read_text("utf-8"))["mutant"]
+        mutants = [Mutant(**entry) for entry in entries]
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise CatalogueError(f"{path.name}: {error}") from None
     names = [mutant.name for mutant in mutants]
     for name in names:
         if names.count(name) > 1:
@@ -345,16 +348,15 @@ def verdicts(book: Book, jobs: list[Job]) -> Iterator[Verdict]:
         yield from pool.imap(functools.partial(run_job, book), jobs, chunksize=1)
 
 
-def broken_checks(book: Book, checks: Iterable[str]) -> list[str]:
-    """Complaints about checks that fail although no bug is planted."""
+def broken_checks(book: Book, checks: Iterable[str]) -> dict[str, str]:
+    """The checks that fail although no bug is planted, with what they say."""
     names = list(dict.fromkeys(checks))
-    return [
-        f"{name}: {verdict.status} without any bug: {verdict.message}"
-        for name, verdict in zip(
-            names, verdicts(book, [(name, None) for name in names]), strict=True
-        )
+    jobs: list[Job] = [(name, None) for name in names]
+    return {
+        name: f"{verdict.status} without any bug: {verdict.message}"
+        for name, verdict in zip(names, verdicts(book, jobs), strict=True)
         if verdict.status != "passed"
-    ]
+    }
 
 
 def print_row(name: str, check: str, message: str, seconds: str) -> None:
@@ -362,18 +364,25 @@ def print_row(name: str, check: str, message: str, seconds: str) -> None:
 
 
 def hunt(book: Book, mutants: list[Mutant]) -> int:
-    """Plant each bug, print the table; the number of bugs that were not found."""
-    missed = 0
+    """Plant each bug and print the table; the number of bugs that were found."""
+    broken = broken_checks(book, (mutant.killed_by for mutant in mutants))
+    for check, complaint in broken.items():
+        print(f"{check}: {complaint}", file=sys.stderr)
+    found = 0
     print_row("bug", "killed by", "what the check says", "s")
     jobs: list[Job] = [(mutant.killed_by, mutant) for mutant in mutants]
     for mutant, verdict in zip(mutants, verdicts(book, jobs), strict=True):
         check = mutant.killed_by.removeprefix("chapters/").removeprefix("tests/")
-        if verdict.status != "killed":
-            missed += 1
-            survived = verdict.status == "passed"
-            check = "SURVIVED" if survived else f"DIED ELSEWHERE, {verdict.status}"
+        if mutant.killed_by in broken:
+            check = "BROKEN CHECK"
+        elif verdict.status == "passed":
+            check = "SURVIVED"
+        elif verdict.status != "killed":
+            check = f"DIED ELSEWHERE, {verdict.status}"
+        else:
+            found += 1
         print_row(mutant.name, check, verdict.message, f"{verdict.seconds:.1f}")
-    return missed
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -395,13 +404,10 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="agg")
     for name in HEAVY:
         importlib.import_module(name)
-    complaints = broken_checks(book, (mutant.killed_by for mutant in mutants))
-    for complaint in complaints:
-        print(complaint, file=sys.stderr)
-    missed = hunt(book, mutants)
+    found = hunt(book, mutants)
     seconds = time.perf_counter() - began
-    print(f"{len(mutants) - missed} of {len(mutants)} bugs found ({seconds:.0f} s)")
-    return 1 if missed or complaints or not mutants else 0
+    print(f"{found} of {len(mutants)} bugs found ({seconds:.0f} s)")
+    return 0 if mutants and found == len(mutants) else 1
 
 
 if __name__ == "__main__":

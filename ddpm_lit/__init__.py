@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "AttentionBlock",
+    "Axis",
     "CHECKPOINT",
     "Checkpoint",
+    "DRAW",
+    "Data",
     "DigitJudge",
     "Downsample",
     "EMA",
@@ -22,13 +25,18 @@ __all__ = [
     "Explorer",
     "GaussianMixture",
     "INK",
+    "LIMIT",
     "LOG_EVERY",
+    "Mark",
     "NoiseMLP",
     "NoiseSchedule",
     "OLD_CHECKPOINT",
+    "PAGE",
+    "Panel",
     "Picture",
     "ResidualBlock",
     "SCHEDULES",
+    "Style",
     "TrainConfig",
     "TrainState",
     "TrainingDiverged",
@@ -38,6 +46,8 @@ __all__ = [
     "ancestral_step",
     "at_step",
     "attempt",
+    "bars",
+    "bell",
     "bits_per_dim",
     "build_parser",
     "check_error",
@@ -46,7 +56,18 @@ __all__ = [
     "check_same_shape",
     "choice",
     "cosine_betas",
+    "curve",
+    "describe_control",
+    "dots",
+    "draw_bars",
+    "draw_bell",
+    "draw_curve",
+    "draw_dots",
+    "draw_mark",
+    "draw_panel",
+    "draw_pixels",
     "elbo_terms",
+    "every_setting",
     "explore",
     "frechet_distance",
     "gaussian_kl",
@@ -60,10 +81,15 @@ __all__ = [
     "main",
     "make_schedule",
     "mean_from_noise",
+    "needs",
     "noise_from_v",
     "noise_from_x",
+    "pack",
+    "panel",
     "pick_device",
     "picture",
+    "pixels",
+    "positions",
     "q_posterior",
     "q_sample",
     "q_step",
@@ -82,13 +108,17 @@ __all__ = [
     "sigmoid_betas",
     "simple_loss",
     "slider",
+    "tabulate",
+    "tabulate_panel",
     "time_embedding",
     "to_model_range",
     "to_uint8",
     "train",
     "train_step",
+    "unpack",
     "use_style",
     "v_from_x",
+    "value_at",
     "x_from_noise",
     "x_from_v",
 ]
@@ -169,18 +199,51 @@ if TYPE_CHECKING:
     from ddpm_lit.unet import Upsample as Upsample
     from ddpm_lit.unet import ho_init as ho_init
     from ddpm_lit.unet import time_embedding as time_embedding
+    from ddpm_lit.widgets import DRAW as DRAW
+    from ddpm_lit.widgets import LIMIT as LIMIT
+    from ddpm_lit.widgets import PAGE as PAGE
+    from ddpm_lit.widgets import Axis as Axis
+    from ddpm_lit.widgets import Data as Data
     from ddpm_lit.widgets import Explorer as Explorer
+    from ddpm_lit.widgets import Mark as Mark
+    from ddpm_lit.widgets import Panel as Panel
+    from ddpm_lit.widgets import Style as Style
+    from ddpm_lit.widgets import bars as bars
+    from ddpm_lit.widgets import bell as bell
     from ddpm_lit.widgets import choice as choice
+    from ddpm_lit.widgets import curve as curve
+    from ddpm_lit.widgets import describe_control as describe_control
+    from ddpm_lit.widgets import dots as dots
+    from ddpm_lit.widgets import draw_bars as draw_bars
+    from ddpm_lit.widgets import draw_bell as draw_bell
+    from ddpm_lit.widgets import draw_curve as draw_curve
+    from ddpm_lit.widgets import draw_dots as draw_dots
+    from ddpm_lit.widgets import draw_mark as draw_mark
+    from ddpm_lit.widgets import draw_panel as draw_panel
+    from ddpm_lit.widgets import draw_pixels as draw_pixels
+    from ddpm_lit.widgets import every_setting as every_setting
     from ddpm_lit.widgets import explore as explore
+    from ddpm_lit.widgets import needs as needs
+    from ddpm_lit.widgets import pack as pack
+    from ddpm_lit.widgets import panel as panel
+    from ddpm_lit.widgets import pixels as pixels
+    from ddpm_lit.widgets import positions as positions
     from ddpm_lit.widgets import slider as slider
+    from ddpm_lit.widgets import tabulate as tabulate
+    from ddpm_lit.widgets import tabulate_panel as tabulate_panel
+    from ddpm_lit.widgets import unpack as unpack
+    from ddpm_lit.widgets import value_at as value_at
 
 # chapters/00-reading-this-book.md
 __version__ = "0.1.0"
 
 _HOME_OF: dict[str, str] = {
     "AttentionBlock": "unet",
+    "Axis": "widgets",
     "CHECKPOINT": "training",
     "Checkpoint": "training",
+    "DRAW": "widgets",
+    "Data": "widgets",
     "DigitJudge": "evaluation",
     "Downsample": "unet",
     "EMA": "training",
@@ -188,13 +251,18 @@ _HOME_OF: dict[str, str] = {
     "Explorer": "widgets",
     "GaussianMixture": "mixture",
     "INK": "plotting",
+    "LIMIT": "widgets",
     "LOG_EVERY": "training",
+    "Mark": "widgets",
     "NoiseMLP": "training",
     "NoiseSchedule": "schedules",
     "OLD_CHECKPOINT": "training",
+    "PAGE": "widgets",
+    "Panel": "widgets",
     "Picture": "plotting",
     "ResidualBlock": "unet",
     "SCHEDULES": "schedules",
+    "Style": "widgets",
     "TrainConfig": "training",
     "TrainState": "training",
     "TrainingDiverged": "training",
@@ -204,6 +272,8 @@ _HOME_OF: dict[str, str] = {
     "ancestral_step": "sampling",
     "at_step": "schedules",
     "attempt": "checks",
+    "bars": "widgets",
+    "bell": "widgets",
     "bits_per_dim": "elbo",
     "build_parser": "cli",
     "check_error": "checks",
@@ -212,7 +282,18 @@ _HOME_OF: dict[str, str] = {
     "check_same_shape": "forward",
     "choice": "widgets",
     "cosine_betas": "schedules",
+    "curve": "widgets",
+    "describe_control": "widgets",
+    "dots": "widgets",
+    "draw_bars": "widgets",
+    "draw_bell": "widgets",
+    "draw_curve": "widgets",
+    "draw_dots": "widgets",
+    "draw_mark": "widgets",
+    "draw_panel": "widgets",
+    "draw_pixels": "widgets",
     "elbo_terms": "elbo",
+    "every_setting": "widgets",
     "explore": "widgets",
     "frechet_distance": "evaluation",
     "gaussian_kl": "elbo",
@@ -226,10 +307,15 @@ _HOME_OF: dict[str, str] = {
     "main": "cli",
     "make_schedule": "schedules",
     "mean_from_noise": "parameterization",
+    "needs": "widgets",
     "noise_from_v": "parameterization",
     "noise_from_x": "parameterization",
+    "pack": "widgets",
+    "panel": "widgets",
     "pick_device": "training",
     "picture": "plotting",
+    "pixels": "widgets",
+    "positions": "widgets",
     "q_posterior": "posterior",
     "q_sample": "forward",
     "q_step": "forward",
@@ -248,13 +334,17 @@ _HOME_OF: dict[str, str] = {
     "sigmoid_betas": "schedules",
     "simple_loss": "losses",
     "slider": "widgets",
+    "tabulate": "widgets",
+    "tabulate_panel": "widgets",
     "time_embedding": "unet",
     "to_model_range": "data",
     "to_uint8": "data",
     "train": "training",
     "train_step": "training",
+    "unpack": "widgets",
     "use_style": "plotting",
     "v_from_x": "parameterization",
+    "value_at": "widgets",
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",
 }

@@ -2,50 +2,454 @@
 #   chapters/00-reading-this-book.md
 # Do not edit: change the chapter instead.
 
-"""Figures with sliders, which fall back to a still where no kernel runs."""
+"""Figures with controls, alive in JupyterLab and on a page without Python."""
 
+import base64
+import html
+import inspect
+import itertools
+import json
 import math
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import ipywidgets
+import numpy as np
+from matplotlib import colormaps
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from ddpm_lit.plotting import Picture, picture
 
-__all__ = ["Explorer", "choice", "explore", "slider"]
+__all__ = [
+    "Axis",
+    "DRAW",
+    "Data",
+    "Explorer",
+    "LIMIT",
+    "Mark",
+    "PAGE",
+    "Panel",
+    "Style",
+    "bars",
+    "bell",
+    "choice",
+    "curve",
+    "describe_control",
+    "dots",
+    "draw_bars",
+    "draw_bell",
+    "draw_curve",
+    "draw_dots",
+    "draw_mark",
+    "draw_panel",
+    "draw_pixels",
+    "every_setting",
+    "explore",
+    "needs",
+    "pack",
+    "panel",
+    "pixels",
+    "positions",
+    "slider",
+    "tabulate",
+    "tabulate_panel",
+    "unpack",
+    "value_at",
+]
+
+
+# chapters/00-reading-this-book.md
+@dataclass(frozen=True)
+class Mark:
+    """One thing that is drawn; channels are arrays or functions of controls."""
+
+    kind: str
+    channels: dict[str, Any]
+    label: str = ""
+    color: int | str = 0
+    style: dict[str, Any] = field(default_factory=dict)
+
+
+def curve(
+    x: Any,
+    y: Any,
+    label: str = "",
+    color: int | str = 0,
+    dashed: bool = False,
+    fill: bool = False,
+) -> Mark:
+    """A line through points (x, y), both of shape (n,); y of shape (k, n) is k lines.
+
+    `color` counts in the palette or is "ink"; `fill` shades down to the axis.
+    """
+    style = {"dashed": dashed, "fill": fill}
+    return Mark("curve", {"x": x, "y": y}, label, color, style)
+
+
+def bell(
+    mean: Any, deviation: Any, label: str = "", color: int | str = 0, fill: bool = False
+) -> Mark:
+    """The density of a normal distribution; `mean` and `deviation` are numbers."""
+    channels = {"mean": mean, "deviation": deviation}
+    return Mark("bell", channels, label, color, {"fill": fill, "dashed": False})
+
+
+def dots(
+    x: Any, y: Any, label: str = "", color: int | str = 0, tick: bool = False
+) -> Mark:
+    """Points (x, y), both of shape (n,), as discs or as upright ticks."""
+    return Mark("dots", {"x": x, "y": y}, label, color, {"tick": tick})
+
+
+def bars(
+    edges: Any,
+    heights: Any,
+    label: str = "",
+    color: int | str = 0,
+    horizontal: bool = False,
+) -> Mark:
+    """A bar of each height (n,) from 0, between edges (n + 1,) on the other axis."""
+    channels = {"edges": edges, "heights": heights}
+    return Mark("bars", channels, label, color, {"horizontal": horizontal})
+
+
+def pixels(values: Any, low: float, high: float, colors: str = "gray") -> Mark:
+    """An image of shape (height, width) that fills its panel; NaN is left empty."""
+    style = {"low": low, "high": high, "colors": colors}
+    return Mark("pixels", {"values": values}, style=style)
+
+
+# chapters/00-reading-this-book.md
+@dataclass(frozen=True)
+class Axis:
+    """An axis with fixed ends; `ticks` maps places to words instead of numbers."""
+
+    label: str
+    low: float
+    high: float
+    log: bool = False
+    ticks: dict[float, str] | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Marks on common axes; without axes, an image as it is. Height in inches."""
+
+    marks: tuple[Mark, ...]
+    x: Axis | None
+    y: Axis | None
+    width: float
+    height: float
+
+
+def panel(
+    *marks: Mark,
+    x: Axis | None = None,
+    y: Axis | None = None,
+    width: float = 1.0,
+    height: float = 3.0,
+) -> Panel:
+    """Put marks on axes; `width` counts against the other panels of the row."""
+    return Panel(marks, x, y, width, height)
+
+
+# chapters/00-reading-this-book.md
+Data = dict[str, np.ndarray]
+Style = dict[str, Any]
+
+
+def value_at(channel: Any, settings: dict[str, Any]) -> np.ndarray:
+    """The data of a channel at the given settings of the controls, in float64."""
+    if callable(channel):
+        channel = channel(**{name: settings[name] for name in needs(channel)})
+    if isinstance(channel, Tensor):
+        channel = channel.detach().cpu()
+    return np.atleast_1d(np.asarray(channel, dtype=float))
+
+
+def needs(channel: Any) -> list[str]:
+    """The names of the controls that a channel depends on."""
+    return list(inspect.signature(channel).parameters) if callable(channel) else []
+
+
+def draw_curve(axes: Axes, data: Data, style: Style, look: Style) -> None:
+    """A line, many thin lines, or an area."""
+    if style["fill"]:
+        axes.fill_between(data["x"], data["y"], alpha=0.35, lw=0, **look)
+        return
+    lines = np.atleast_2d(data["y"])
+    dashes = "--" if style["dashed"] else "-"
+    thin: Style = {"lw": 0.8, "alpha": 0.5} if len(lines) > 1 else {}
+    for i, y in enumerate(lines):
+        axes.plot(data["x"], y, dashes, **look, **thin)
+        look = look if i else look | {"label": None}
+
+
+def draw_bell(axes: Axes, data: Data, style: Style, look: Style) -> None:
+    """A normal density, out to four deviations."""
+    places = np.linspace(-4, 4, 201)
+    heights = np.exp(-(places**2) / 2) / (data["deviation"] * math.sqrt(2 * math.pi))
+    xy = {"x": data["mean"] + data["deviation"] * places, "y": heights}
+    draw_curve(axes, xy, style, look)
+
+
+def draw_dots(axes: Axes, data: Data, style: Style, look: Style) -> None:
+    """Discs, or upright ticks."""
+    axes.plot(data["x"], data["y"], "|" if style["tick"] else "o", ms=9, **look)
+
+
+def draw_bars(axes: Axes, data: Data, style: Style, look: Style) -> None:
+    """Bars between edges, upright or lying."""
+    starts, sizes = data["edges"][:-1], np.diff(data["edges"])
+    look = look | {"align": "edge", "alpha": 0.6}
+    if style["horizontal"]:
+        axes.barh(starts, data["heights"], sizes, **look)
+    else:
+        axes.bar(starts, data["heights"], sizes, **look)
+
+
+def draw_pixels(axes: Axes, data: Data, style: Style, look: Style) -> None:
+    """An image."""
+    ends: Style = {"vmin": style["low"], "vmax": style["high"]}
+    axes.imshow(data["values"], cmap=style["colors"], **ends)
+
+
+DRAW = {
+    "curve": draw_curve,
+    "bell": draw_bell,
+    "dots": draw_dots,
+    "bars": draw_bars,
+    "pixels": draw_pixels,
+}
+
+
+def draw_mark(axes: Axes, mark: Mark, settings: dict[str, Any]) -> None:
+    """Draw one mark with matplotlib."""
+    data = {name: value_at(c, settings) for name, c in mark.channels.items()}
+    color = "0.55" if mark.color == "ink" else f"C{mark.color}"
+    look = {"color": color, "label": mark.label or None}
+    DRAW[mark.kind](axes, data, mark.style, look)
+
+
+# chapters/00-reading-this-book.md
+def draw_panel(axes: Axes, shown: Panel, settings: dict[str, Any]) -> None:
+    """Draw one panel with matplotlib: its marks, axes and legend."""
+    for mark in shown.marks:
+        draw_mark(axes, mark, settings)
+    for name, axis in (("x", shown.x), ("y", shown.y)):
+        if axis is None:
+            axes.set(**{f"{name}ticks": []})
+            axes.spines[["left" if name == "y" else "bottom"]].set_visible(False)
+            continue
+        if axis.log:
+            axes.set(**{f"{name}scale": "log"})
+        axes.set(**{f"{name}lim": (axis.low, axis.high), f"{name}label": axis.label})
+        if axis.ticks is not None:
+            places, words = list(axis.ticks), list(axis.ticks.values())
+            axes.set(**{f"{name}ticks": places, f"{name}ticklabels": words})
+    if any(mark.label for mark in shown.marks):
+        axes.legend(loc="upper left", fontsize="small")
+
+
+# chapters/00-reading-this-book.md
+LIMIT = 250_000  # bytes of one figure's table as it is sent, compressed
+PAGE = "application/vnd.ddpm-lit.live+json"
+
+
+def positions(control: Any) -> list[Any]:
+    """Every value that a control can take, in order."""
+    if hasattr(control, "options"):
+        return list(control.options)
+    count = round((control.max - control.min) / control.step) + 1
+    values = [control.min + i * control.step for i in range(count)]
+    if hasattr(control, "base"):
+        return [control.base**value for value in values]
+    return values if isinstance(control.min, int) else [round(v, 9) for v in values]
+
+
+def every_setting(
+    names: list[str], controls: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """All settings of the named controls; the last one changes fastest."""
+    for values in itertools.product(*(positions(controls[name]) for name in names)):
+        yield dict(zip(names, values, strict=True))
+
+
+def pack(numbers: np.ndarray) -> str:
+    """Integers below 2^16 as text: differences along the last axis, low bytes first."""
+    steps = np.diff(numbers, axis=-1, prepend=0).astype("<i2")
+    planes = steps.reshape(-1, 1).view(np.uint8).T
+    return base64.b64encode(planes.tobytes()).decode()
+
+
+def unpack(text: str, shape: Sequence[int]) -> np.ndarray:
+    """Undo `pack`; a page does the same in its own language."""
+    planes = np.frombuffer(base64.b64decode(text), np.uint8).reshape(2, -1)
+    steps = np.ascontiguousarray(planes.T).view("<i2").reshape(shape)
+    return steps.cumsum(axis=-1)
+
+
+def tabulate(
+    channel: Any, controls: dict[str, Any], log: bool = False
+) -> dict[str, Any]:
+    """A channel at every setting of the controls it needs, as integers 0..4095.
+
+    The integer n stands for low + n * step, and 4095 for a gap; with `log` the
+    table holds log10 of the values. Raises ValueError where the shape changes.
+    """
+    over = needs(channel)
+    found = [value_at(channel, each) for each in every_setting(over, controls)]
+    shapes = {each.shape for each in found}
+    if len(shapes) > 1:
+        raise ValueError(f"a channel must keep its shape, this one has {shapes}")
+    table = np.stack(found)
+    with np.errstate(divide="ignore"):
+        table = np.log10(table) if log else table
+    table = np.where(np.isfinite(table), table, np.nan)
+    low = float(np.nanmin(table))
+    step = (float(np.nanmax(table)) - low) / 4094 or 1.0
+    numbers = np.where(np.isnan(table), 4095, np.round((table - low) / step))
+    data = pack(numbers.astype(int))
+    return {
+        "over": over,
+        "shape": list(found[0].shape),
+        "low": low,
+        "step": step,
+        "data": data,
+    }
+
+
+# chapters/00-reading-this-book.md
+def tabulate_panel(shown: Panel, controls: dict[str, Any]) -> dict[str, Any]:
+    """A panel as plain data: axes, and the tables of its marks."""
+
+    def is_log(name: str) -> bool:
+        axis = {"x": shown.x, "y": shown.y}.get(name)
+        return axis is not None and axis.log
+
+    marks = []
+    for mark in shown.marks:
+        channels = {
+            name: tabulate(channel, controls, is_log(name))
+            for name, channel in mark.channels.items()
+        }
+        plain = asdict(replace(mark, channels={})) | {"channels": channels}
+        if mark.kind == "pixels":
+            colors = colormaps[mark.style["colors"]](np.linspace(0, 1, 33))
+            plain["palette"] = [to_hex(color) for color in colors]
+        marks.append(plain)
+    axes = {
+        name: asdict(axis) if axis else None
+        for name, axis in (("x", shown.x), ("y", shown.y))
+    }
+    return {"marks": marks, "width": shown.width, "height": shown.height, **axes}
+
+
+# chapters/00-reading-this-book.md
+def describe_control(name: str, control: Any) -> dict[str, Any]:
+    """A control as plain data: its positions and where it starts."""
+    values = positions(control)
+    kind = "choice" if hasattr(control, "options") else "slider"
+    if kind == "choice":
+        start = values.index(control.value)
+    else:
+        start = int(np.abs(np.array(values) - control.value).argmin())
+    texts = [v if isinstance(v, str) else f"{v:.4g}" for v in values]
+    words = {"name": name, "label": control.description, "kind": kind}
+    return words | {"texts": texts, "start": start}
 
 
 # chapters/00-reading-this-book.md
 class Explorer:
-    """Sliders above a figure that follows them; `set` moves them from code."""
+    """A figure under its controls; `set` moves them from code."""
 
     def __init__(
-        self, draw: Callable[..., Figure], alt: str, controls: dict[str, Any]
+        self,
+        alt: str,
+        rows: Sequence[Sequence[Panel]],
+        says: Callable[..., str],
+        controls: dict[str, Any],
+        play: str = "",
     ) -> None:
-        self.draw, self.alt, self.controls = draw, alt, controls
-        self.view = ipywidgets.HTML()
+        self.alt, self.rows, self.says = alt, rows, says
+        self.controls, self.play = controls, play
+        self.view, self.words = ipywidgets.HTML(), ipywidgets.HTML()
         for control in controls.values():
             control.observe(self._redraw, names="value")
-        self.box = ipywidgets.VBox([*controls.values(), self.view])
+        shown = [*controls.values(), self.words, self.view]
+        self.box = ipywidgets.VBox([*self._player(), *shown])
         self.still = self._redraw()
 
+    def _player(self) -> list[Any]:
+        if not self.play:
+            return []
+        control = self.controls[self.play]
+        ends = {"min": control.min, "max": control.max, "step": control.step}
+        player = ipywidgets.Play(value=control.value, interval=80, **ends)
+        ipywidgets.jslink((player, "value"), (control, "value"))
+        return [player]
+
+    def settings(self) -> dict[str, Any]:
+        """The value of every control."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def said(self) -> str:
+        """What the line under the controls says now."""
+        settings = self.settings()
+        return self.says(**{name: settings[name] for name in needs(self.says)})
+
+    def draw(self) -> Figure:
+        """The figure at the present settings, with matplotlib."""
+        heights = [max(shown.height for shown in row) for row in self.rows]
+        figure = plt.figure(figsize=(7.2, sum(heights)))
+        grid = figure.add_gridspec(len(self.rows), height_ratios=heights)
+        for i, row in enumerate(self.rows):
+            widths = [shown.width for shown in row]
+            cells = grid[i].subgridspec(1, len(row), width_ratios=widths)
+            for j, shown in enumerate(row):
+                draw_panel(figure.add_subplot(cells[j]), shown, self.settings())
+        return figure
+
     def _redraw(self, _: Any = None) -> Picture:
-        values = {name: control.value for name, control in self.controls.items()}
-        shown = picture(self.draw(**values), self.alt)
+        shown = picture(self.draw(), self.alt)
         self.view.value = shown.svg
+        self.words.value = f'<p class="said">{html.escape(self.said())}</p>'
         return shown
 
     def set(self, **values: Any) -> str:
-        """Move the named controls and return the SVG that is shown then."""
+        """Move the named controls and return what the figure then says."""
         for name, value in values.items():
             self.controls[name].value = value
-        return self.view.value
+        return self.said()
+
+    def page(self) -> dict[str, Any]:
+        """The whole figure as plain data, for a page without Python."""
+        over = needs(self.says)
+        texts = [self.says(**each) for each in every_setting(over, self.controls)]
+        rows = [[tabulate_panel(p, self.controls) for p in row] for row in self.rows]
+        controls = [describe_control(*item) for item in self.controls.items()]
+        size = len(zlib.compress(json.dumps([rows, texts]).encode()))
+        if size > LIMIT:
+            raise ValueError(
+                f"the table of this figure has {size:,} bytes, {LIMIT:,} are allowed; "
+                "give its controls fewer positions or its marks fewer points"
+            )
+        said = {"over": over, "texts": texts}
+        return {"alt": self.alt, "play": self.play, "controls": controls} | {
+            "rows": rows,
+            "says": said,
+        }
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, about = self.still._repr_mimebundle_()
-        # Jupyter prefers the widget; a page without a kernel falls back to the still.
-        return {**data, **self.box._repr_mimebundle_()}, about
+        live = {PAGE: self.page()}
+        return {**data, **live, **self.box._repr_mimebundle_()}, about
 
 
 # chapters/00-reading-this-book.md
@@ -56,7 +460,7 @@ def slider(
 
     With `log`, `low` and `high` are values, and `step` counts in decades.
     """
-    look = {"style": {"description_width": "9em"}, "layout": {"width": "30em"}}
+    look = {"style": {"description_width": "11em"}, "layout": {"width": "34em"}}
     if log:
         ends = {"min": math.log10(low), "max": math.log10(high), "step": step}
         return ipywidgets.FloatLogSlider(value, description=label, **ends, **look)
@@ -66,16 +470,26 @@ def slider(
     return ipywidgets.FloatSlider(value, description=label, **ends, **look)
 
 
-def choice(label: str, options: Sequence[Any], value: Any) -> Any:
+def choice(label: str, options: Sequence[str], value: str) -> Any:
     """A labelled row of buttons, one of which is chosen."""
+    look = {"style": {"description_width": "11em"}}
     return ipywidgets.ToggleButtons(
-        options=list(options), value=value, description=label
+        options=list(options), value=value, description=label, **look
     )
 
 
-def explore(draw: Callable[..., Figure], alt: str, **controls: Any) -> Explorer:
-    """Show `draw(**values)` under its controls; `alt` describes the first picture.
+def explore(
+    alt: str,
+    *rows: Panel | Sequence[Panel],
+    says: Callable[..., str],
+    play: str = "",
+    **controls: Any,
+) -> Explorer:
+    """Show rows of panels under their controls.
 
-    Each control is a `slider` or `choice` named like an argument of `draw`.
+    `alt` describes the figure as it starts; `says` puts what it shows into words,
+    from the controls named by its arguments. Each control is a `slider` or a
+    `choice`; the one named `play` can run by itself.
     """
-    return Explorer(draw, alt, controls)
+    listed = [[row] if isinstance(row, Panel) else list(row) for row in rows]
+    return Explorer(alt, listed, says, controls, play)

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from matplotlib import pyplot as plt
 
 from conftest import ROOT
-from ddpm_lit import explore, picture, save_figure, slider, use_style
+from ddpm_lit import picture, save_figure, use_style
+from ddpm_lit.widgets import (
+    PAGE,
+    Axis,
+    bars,
+    bell,
+    curve,
+    dots,
+    explore,
+    pack,
+    panel,
+    pixels,
+    slider,
+    tabulate,
+    unpack,
+)
 
 DRAW = """
 import hashlib, torch
@@ -58,17 +78,91 @@ def test_committed_figures_are_small_and_described():
         assert "<title>" in text[:2000] and len(text) < 400_000, path.name
 
 
-def test_a_widget_redraws_and_falls_back_to_its_still():
-    def draw(level: float):
-        figure, axis = plt.subplots()
-        axis.plot([0, level])
-        axis.set_ylim(0, 2)
-        return figure
+def a_line(**options):
+    level = slider("level", 0.5, 0.0, 2.0, 0.5)
+    shown = panel(
+        curve([0, 1], lambda level: [0, level]),
+        x=Axis("x", 0, 1),
+        y=Axis("y", 0, 2),
+    )
+    return explore(
+        "a line", shown, says=lambda level: f"up to {level}", level=level, **options
+    )
 
-    widget = explore(draw, "a line", level=slider("level", 0.5, 0.0, 2.0, 0.5))
-    data, about = widget._repr_mimebundle_()
+
+def test_a_live_figure_answers_and_offers_three_forms():
+    figure = a_line()
+    data, about = figure._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
-    assert data["image/svg+xml"] == widget.still.svg
+    assert data["image/svg+xml"] == figure.still.svg
     assert about["image/svg+xml"]["alt"] == "a line"
-    first = widget.view.value
-    assert widget.set(level=1.5) != first and widget.set(level=0.5) == first
+    first = figure.view.value
+    assert figure.set(level=1.5) == "up to 1.5" in figure.words.value
+    assert figure.view.value != first
+    figure.set(level=0.5)
+    assert figure.view.value == first
+
+
+def test_the_table_of_a_page_is_what_the_functions_give():
+    page = a_line()._repr_mimebundle_()[0][PAGE]
+    assert json.loads(json.dumps(page)) == page, "a page is plain data"
+    assert page["controls"][0]["texts"] == ["0", "0.5", "1", "1.5", "2"]
+    assert page["controls"][0]["start"] == 1
+    assert page["says"] == {
+        "over": ["level"],
+        "texts": [f"up to {level}" for level in (0.0, 0.5, 1.0, 1.5, 2.0)],
+    }
+    table = page["rows"][0][0]["marks"][0]["channels"]["y"]
+    values = table["low"] + table["step"] * unpack(table["data"], (5, 2))
+    assert np.abs(values[:, 1] - [0, 0.5, 1, 1.5, 2]).max() <= table["step"] / 2
+
+
+@given(numbers=arrays(np.int64, (3, 7), elements=st.integers(0, 4095)))
+def test_packing_loses_nothing(numbers):
+    assert (unpack(pack(numbers), numbers.shape) == numbers).all()
+
+
+def test_gaps_and_log_axes_survive_the_table():
+    entry = tabulate(lambda: [1e-6, 1.0, np.nan, 0.0], {}, log=True)
+    numbers = unpack(entry["data"], (1, 4))[0]
+    assert list(numbers[2:]) == [4095, 4095]
+    values = 10 ** (entry["low"] + entry["step"] * numbers[:2])
+    assert np.allclose(values, [1e-6, 1.0], rtol=1e-9)
+
+
+def test_every_mark_is_drawn_by_matplotlib():
+    axes = {"x": Axis("x", 1, 10, log=True), "y": Axis("y", 0, 2, ticks={1: "one"})}
+    marks = [
+        curve([1, 2], [[0, 1], [1, 0]], "two lines"),
+        curve([1, 2], [0, 1], fill=True),
+        bell(5, 1.0, "bell"),
+        dots([1], [1], tick=True),
+        bars([1, 2, 3], [0.5, 1]),
+        bars([1, 2, 3], [0.5, 1], horizontal=True),
+    ]
+    image = panel(pixels([[0.0, np.nan]], 0, 1))
+    figure = explore("marks", [panel(*marks, **axes), image], says=lambda: "nothing")
+    drawn = figure.draw()
+    first, second = drawn.axes
+    assert len(first.lines) == 4 and len(first.patches) == 4
+    assert first.get_xscale() == "log" and len(second.images) == 1
+    plt.close(drawn)
+
+
+def test_a_live_figure_that_cannot_be_tabulated_says_why():
+    def crooked(level: float):
+        return [0.0] * (1 + int(level))
+
+    level = slider("level", 0.0, 0.0, 2.0, 1.0)
+    with pytest.raises(ValueError, match="must keep its shape"):
+        tabulate(crooked, {"level": level})
+    noise = np.random.default_rng(0).normal(size=(5, 100_000))
+    shown = panel(
+        curve(np.arange(100_000), lambda level: noise[int(2 * level)]),
+        x=Axis("x", 0, 1),
+        y=Axis("y", 0, 1),
+    )
+    halves = slider("level", 0.0, 0.0, 2.0, 0.5)
+    figure = explore("noise", shown, says=lambda: "", level=halves)
+    with pytest.raises(ValueError, match="fewer positions"):
+        figure.page()

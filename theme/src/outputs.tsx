@@ -2,6 +2,7 @@ import { AnsiUp } from 'ansi_up';
 import katex from 'katex';
 import type { Node } from './types';
 import { usePage } from './context';
+import { LIVE, LiveFigure } from './live';
 
 const WIDGET = 'application/vnd.jupyter.widget-view+json';
 const IMAGES = ['image/svg+xml', 'image/png', 'image/jpeg', 'image/gif'];
@@ -21,7 +22,7 @@ function Text({ text, kind }: { text: string; kind: string }) {
     <pre
       className={`output-text ${kind}`}
       tabIndex={0}
-      role="region"
+      role="group"
       aria-label={kind === 'error' ? 'error' : 'output'}
       dangerouslySetInnerHTML={{ __html: html }}
     />
@@ -58,13 +59,9 @@ function Mime({ data, alt }: { data: any; alt?: string }) {
   if (image) {
     const text = alt ?? alternative(data, bundle, image);
     const picture = <Picture item={bundle[image]!} mime={image} alt={text} />;
-    if (!isWidget) return picture;
-    return (
-      <div className="widget-still">
-        {picture}
-        <p className="fine">Interactive in JupyterLab</p>
-      </div>
-    );
+    const live = read(LIVE);
+    if (live) return <LiveFigure json={live} still={picture} />;
+    return picture;
   }
   if (isWidget) return null;
   const html = read('text/html');
@@ -92,6 +89,12 @@ function Output({ data, alt }: { data: any; alt?: string }) {
     return <Text text={trace} kind="error" />;
   }
   return <Mime data={data} alt={alt} />;
+}
+
+/** Has this cell shown a figure that lives on a page, with a still to begin with? */
+export function isLive(outputs: Node | undefined): boolean {
+  const bundles: Bundle[] = (outputs?.children ?? []).map((each) => each.jupyter_data?.data ?? {});
+  return bundles.some((bundle) => bundle[LIVE] && IMAGES.some((mime) => bundle[mime]));
 }
 
 /** Does this widget view, or this output, leave anything to see on a page? */

@@ -1,0 +1,132 @@
+"""Live figures on the rendered page: moved by the keyboard, they say what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import chromium
+from live_cases import CASES, Case
+from playwright.sync_api import Locator, Page
+from serve import serve
+
+from conftest import ROOT
+
+CHAPTERS = sorted({case.chapter for case in CASES})
+
+
+@pytest.fixture(scope="module")
+def page(site: Path) -> Iterator[Page]:
+    with serve(site) as root, chromium() as browser:
+        yield browser.new_page(base_url=root, viewport={"width": 1280, "height": 900})
+
+
+def address(chapter: str) -> str:
+    return f"/{chapter.partition('-')[2]}/"
+
+
+def alive(page: Page, case: Case) -> Locator:
+    """The figure of a case, after its tables have come."""
+    figure = page.locator(".live").nth(case.figure)
+    figure.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "figure => figure.classList.contains('alive') && "
+        "figure.querySelector('.live-view > svg')",
+        arg=figure.element_handle(),
+    )
+    return figure
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.chapter}-{c.figure}")
+def test_a_key_moves_the_figure_to_the_right_value(page: Page, case: Case) -> None:
+    page.goto(address(case.chapter))
+    figure = alive(page, case)
+    says, view = figure.locator(".live-says"), figure.locator(".live-view > svg")
+    before, drawn = says.text_content() or "", view.inner_html()
+    slider = figure.get_by_label(case.slider, exact=True)
+    slider.focus()
+    page.keyboard.press(case.key)
+    page.wait_for_function(
+        "([says, before]) => says.textContent !== before",
+        arg=[says.element_handle(), before],
+        timeout=5000,
+    )
+    case.expect(before, says.text_content() or "")
+    assert view.inner_html() != drawn, "the words changed, the drawing did not"
+    told = slider.get_attribute("aria-valuetext")
+    shown = figure.locator(".live-slider", has=slider).locator("output").text_content()
+    assert told == shown, "the slider tells a screen reader something else"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_live_figure_has_a_case(page: Page, chapter: str) -> None:
+    page.goto(address(chapter))
+    cases = sum(case.chapter == chapter for case in CASES)
+    assert page.locator(".live").count() == cases, f"add a case for {chapter}"
+
+
+def test_chapters_without_cases_have_no_live_figures() -> None:
+    tagged = {
+        path.stem
+        for path in (ROOT / "chapters").glob("[0-9]*.md")
+        if "widget]" in path.read_text("utf-8")
+    }
+    assert tagged == set(CHAPTERS)
+
+
+def test_choices_and_play_answer_to_keys(page: Page) -> None:
+    page.goto(address("01-forward-process"))
+    figure = alive(page, CASES[2])
+    figure.get_by_label("square root", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    assert figure.get_by_label("no shrinking", exact=True).is_checked()
+    # Var(x) + 64 beta, at beta = 0.05: far above 1.
+    page.wait_for_function(
+        "says => parseFloat(says.textContent.match(/is (.*)\\.$/)[1]) > 3",
+        arg=figure.locator(".live-says").element_handle(),
+        timeout=5000,
+    )
+    page.goto(address("09-sampling"))
+    figure = alive(page, CASES[-1])
+    play = figure.get_by_role("button", name="Play")
+    play.focus()
+    page.keyboard.press("Enter")
+    slider = figure.get_by_role("slider")
+    page.wait_for_function(
+        "s => s.value > 2 && s.value < 30", arg=slider.element_handle()
+    )
+    figure.get_by_role("button", name="Pause").press("Enter")
+    stopped = slider.input_value()
+    page.wait_for_timeout(300)
+    assert slider.input_value() == stopped, "Pause does not stop it"
+
+
+def test_without_scripts_the_still_and_its_words_are_there(site: Path) -> None:
+    with serve(site) as root, chromium() as browser:
+        page = browser.new_page(java_script_enabled=False)
+        for chapter in CHAPTERS:
+            page.goto(root + address(chapter))
+            for figure in page.locator(".live").all():
+                assert figure.locator(".live-view img").get_attribute("alt")
+                assert len(figure.locator(".live-says").text_content() or "") > 10
+                assert not figure.get_by_role("slider").first.is_visible()
+
+
+@pytest.mark.parametrize("width", [320, 390, 1440])
+def test_figures_fit_the_window(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    for case in CASES:
+        page.goto(address(case.chapter))
+        figure = alive(page, case)
+        outside = figure.evaluate(
+            """figure => {
+              const box = figure.querySelector('svg').getBoundingClientRect();
+              return [...figure.querySelectorAll('svg text')].filter(text => {
+                const at = text.getBoundingClientRect();
+                return at.left < box.left - 1 || at.right > box.right + 1;
+              }).map(text => text.textContent);
+            }"""
+        )
+        assert not outside, f"{case.chapter}: {outside} is cut off at {width} pixels"
+    page.set_viewport_size({"width": 1280, "height": 900})

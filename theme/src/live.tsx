@@ -1,0 +1,102 @@
+import type { ReactNode } from 'react';
+import { usePage } from './context';
+
+export const LIVE = 'application/vnd.ddpm-lit.live+json';
+
+interface Control {
+  name: string;
+  label: string;
+  kind: 'slider' | 'choice';
+  texts: string[];
+  start: number;
+}
+
+function Slider({ control, isPlayable }: { control: Control; isPlayable: boolean }) {
+  const { label, texts, start } = control;
+  return (
+    <div className="live-slider">
+      <label>
+        <span className="live-label">{label}</span>
+        <input
+          type="range"
+          data-control={control.name}
+          min={0}
+          max={texts.length - 1}
+          step={1}
+          defaultValue={start}
+          aria-valuetext={texts[start]}
+        />
+      </label>
+      <output>{texts[start]}</output>
+      {isPlayable && (
+        <button type="button" className="live-play" data-play={control.name}>
+          Play
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Choice({ control, group }: { control: Control; group: string }) {
+  return (
+    <fieldset className="live-choice">
+      <legend className="live-label">{control.label}</legend>
+      {control.texts.map((text, i) => (
+        <label key={text}>
+          <input
+            type="radio"
+            name={`${group}-${control.name}`}
+            data-control={control.name}
+            value={i}
+            defaultChecked={i === control.start}
+          />
+          <span>{text}</span>
+        </label>
+      ))}
+    </fieldset>
+  );
+}
+
+/** What the figure says before anything is moved. */
+function firstWords(figure: any): string {
+  const { over, texts } = figure.says;
+  const find = (name: string): Control =>
+    figure.controls.find((control: Control) => control.name === name);
+  const place = over.reduce(
+    (at: number, name: string) => at * find(name).texts.length + find(name).start,
+    0,
+  );
+  return texts[place];
+}
+
+/**
+ * A figure with controls. Without scripts only the still and its words are seen;
+ * live-client.ts fetches the tables and draws.
+ */
+export function LiveFigure({ json, still }: { json: string; still: ReactNode }) {
+  const { site } = usePage();
+  const figure = JSON.parse(json);
+  const { src } = site.publishContent(json, '.json');
+  const group = src.split('/').at(-1)!.replace('.json', '');
+  return (
+    <div className="live" data-live={src} data-alt={figure.alt}>
+      <div className="live-controls">
+        {figure.controls.map((control: Control) =>
+          control.kind === 'slider' ? (
+            <Slider
+              control={control}
+              isPlayable={figure.play === control.name}
+              key={control.name}
+            />
+          ) : (
+            <Choice control={control} group={group} key={control.name} />
+          ),
+        )}
+      </div>
+      <p className="live-says" role="status">
+        {firstWords(figure)}
+      </p>
+      <div className="live-view">{still}</div>
+    </div>
+  );
+}

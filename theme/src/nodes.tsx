@@ -13,8 +13,6 @@ const Inner = ({ node }: Props) => <MyST ast={node.children ?? []} />;
 
 const classes = (node: Node): string[] => (node.class ?? '').split(/\s+/).filter(Boolean);
 
-const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
-
 function Paragraph({ node }: Props) {
   return (
     <p id={node.html_id} className={isExercise(node) ? 'exercise-text' : undefined}>

@@ -5,7 +5,7 @@ import { Block } from './cells';
 import { Code } from './code';
 import { usePage } from './context';
 import { Outputs } from './outputs';
-import { isExercise, plainText } from './tree';
+import { capital, isExercise, plainText } from './tree';
 
 type Props = { node: Node };
 

@@ -64,10 +64,8 @@ export class Site {
       entry.number = prefix?.endsWith('.%s') ? prefix.slice(0, -3) : undefined;
     }
     const paths = new Set([...pages.values()].flatMap((page) => fileUrls(page.mdast)));
-    const fetched = [...paths].map(
-      async (path): Promise<[string, Buffer]> => [path, await get(cdn + path)],
-    );
-    const files = new Map(await Promise.all(fetched));
+    const files = new Map<string, Buffer>();
+    for (const path of paths) files.set(path, await get(cdn + path));
     return new Site(
       config.title ?? project.title ?? '',
       project.description ?? '',

@@ -44,6 +44,8 @@ format: $(VENV)/.book
 
 bench: $(VENV)/.test
 	@$(RUN) benchmarks/startup.py
+	@$(RUN) tools/book.py
+	@$(RUN) benchmarks/pages.py
 
 clean:
 	rm -rf _build $(VENV) theme/node_modules theme/dist

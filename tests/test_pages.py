@@ -313,7 +313,7 @@ def plain(browser, root) -> Iterator[Page]:
         ("paragraphs", "main p", 30),
         ("equations", ".equation .katex-html", 8),
         ("figures", "main figure img", 2),
-        ("stills of live figures", ".widget-still img", 1),
+        ("stills of live figures", ".live img", 1),
         ("the table of contents", "#contents a", 11),
     ],
 )

@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 from chapters import Chapter, read_chapter
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+LIVE = "application/vnd.ddpm-lit.live+json"  # the tables that a page draws from
 
 
 def nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -52,8 +53,8 @@ class Files:
 def output_of(data: dict[str, Any], files: Files, count: int) -> NotebookNode | None:
     """One output of a page as an output of a notebook.
 
-    A widget's view is left out, for nothing answers to it once its kernel has ended;
-    None when there is nothing else.
+    A widget's view is left out, for nothing answers to it once its kernel has ended,
+    and so is what only a page reads; None when there is nothing else.
     """
     kind = data["output_type"]
     if kind == "stream":
@@ -66,7 +67,7 @@ def output_of(data: dict[str, Any], files: Files, count: int) -> NotebookNode | 
     bundle = data.get("data", {})
     shown: dict[str, Any] = {}
     for mime, item in bundle.items():
-        if mime != WIDGET:
+        if mime not in (WIDGET, LIVE):
             content = files.read(item, mime)
             shown[mime] = json.loads(content) if mime.endswith("json") else content
     if not shown or (WIDGET in bundle and list(shown) == ["text/plain"]):

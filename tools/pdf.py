@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 from browser import NoBrowser, chromium
-from playwright.sync_api import Page
+from playwright.sync_api import Browser
 from pypdf import PdfReader
 from serve import serve
 
@@ -35,10 +35,20 @@ def first_pages(pdf: bytes) -> dict[str, int]:
     }
 
 
-def printed(page: Page) -> bytes:
-    return page.pdf(
+def printed(browser: Browser, address: str, pages: dict[str, int]) -> bytes:
+    """The PDF of a page whose table of contents names these pages.
+
+    Each time in a new tab: printed again, a tab shows some of what it showed before.
+    """
+    tab = browser.new_page()
+    tab.goto(address, wait_until="networkidle")
+    tab.evaluate(FILL, pages)
+    tab.evaluate("document.fonts.ready.then(() => true)")
+    pdf = tab.pdf(
         prefer_css_page_size=True, print_background=True, outline=True, tagged=True
     )
+    tab.close()
+    return pdf
 
 
 def pdf_path(root: Path) -> Path:
@@ -57,11 +67,8 @@ def print_book(root: Path) -> Path:
     if not (site / "print" / "index.html").is_file():
         raise FileNotFoundError("There is no built book to print: run `make book`.")
     with serve(site) as address, chromium() as browser:
-        page = browser.new_page()
-        page.goto(f"{address}/print/", wait_until="networkidle")
-        page.evaluate("document.fonts.ready.then(() => true)")
-        page.evaluate(FILL, first_pages(printed(page)))
-        pdf = printed(page)
+        page = f"{address}/print/"
+        pdf = printed(browser, page, first_pages(printed(browser, page, {})))
     path = pdf_path(root)
     path.write_bytes(pdf)
     return path

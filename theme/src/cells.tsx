@@ -38,7 +38,7 @@ function Badges({ block }: { block: Node }) {
           className="badge export"
           key={module}
           id={part?.anchor}
-          href={`${site.moduleHref(module)}#${part?.name}`}
+          href={site.moduleHref(module) + (part ? `#${part.name}` : '')}
         >
           <span aria-hidden="true">→ </span>
           <span className="sr-only">written to </span>

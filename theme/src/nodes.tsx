@@ -362,6 +362,7 @@ const OWN_RENDERERS = {
   container: Container,
   crossReference: CrossReference,
   details: Details,
+  embed: ({ node }: Props) => <Inner node={node} />,
   exercise: Numbered,
   footnoteDefinition: () => null,
   footnoteReference: FootnoteReference,

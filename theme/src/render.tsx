@@ -46,6 +46,16 @@ async function main(): Promise<number> {
     writeFileSync(file, content);
   };
 
+  // What other MyST and Sphinx projects read to refer to this book. Fetched before the
+  // long work of rendering, during which the server would close the connection.
+  const xref = await (await fetch(`${cdn}/myst.xref.json`)).json();
+  for (const reference of xref.references ?? []) {
+    reference.data = reference.data?.replace(/^\/content/, '');
+  }
+  write('myst.xref.json', JSON.stringify(xref));
+  const inventory = await fetch(`${cdn}/objects.inv`);
+  if (inventory.ok) write('objects.inv', Buffer.from(await inventory.arrayBuffer()));
+
   const rendered: Rendered[] = [];
   for (const [slug, page] of site.pages) {
     const source = page.location.slice(1);
@@ -71,15 +81,6 @@ async function main(): Promise<number> {
   write('search.json', JSON.stringify(searchIndex(site)));
   write('identifiers.json', JSON.stringify(identifierPreviews(site)));
   for (const asset of site.assets.values()) write(asset.path, asset.bytes);
-
-  // What other MyST and Sphinx projects read to refer to this book.
-  const xref = await (await fetch(`${cdn}/myst.xref.json`)).json();
-  for (const reference of xref.references ?? []) {
-    reference.data = reference.data?.replace(/^\/content/, '');
-  }
-  write('myst.xref.json', JSON.stringify(xref));
-  const inventory = await fetch(`${cdn}/objects.inv`);
-  if (inventory.ok) write('objects.inv', Buffer.from(await inventory.arrayBuffer()));
 
   const assets = join(dirname(fileURLToPath(import.meta.url)), 'assets');
   cpSync(assets, join(out, 'assets'), { recursive: true });

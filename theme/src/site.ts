@@ -4,7 +4,7 @@ import type { Asset, Node, Page, Target, TocEntry } from './types';
 import { collectChecks } from './checks';
 import { collectIdentifiers, type Identifiers } from './identifiers';
 import { Package } from './package';
-import { isExercise, plainText, tagged, walk } from './tree';
+import { capital, isExercise, plainText, tagged, walk } from './tree';
 
 /** The folder of the site that shows the package. */
 export const MODULES = 'modules';
@@ -64,11 +64,8 @@ export class Site {
       entry.number = prefix?.endsWith('.%s') ? prefix.slice(0, -3) : undefined;
     }
     const paths = new Set([...pages.values()].flatMap((page) => fileUrls(page.mdast)));
-    const files = new Map(
-      await Promise.all(
-        [...paths].map(async (path): Promise<[string, Buffer]> => [path, await get(cdn + path)]),
-      ),
-    );
+    const files = new Map<string, Buffer>();
+    for (const path of paths) files.set(path, await get(cdn + path));
     return new Site(
       config.title ?? project.title ?? '',
       project.description ?? '',
@@ -162,8 +159,6 @@ function fileUrls(tree: Node): string[] {
   }
   return urls.filter((url) => url?.startsWith('/'));
 }
-
-const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
 
 function targetLabel(node: Node): string | undefined {
   const number = node.enumerator;

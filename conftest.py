@@ -88,5 +88,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     (Files go to processes whole and in this order: --dist loadfile
     --no-loadscope-reorder in the Makefile.)
     """
-    order = {"08-training.md": 0, "test_wheel.py": 1, "09-sampling.md": 3}
+    first = {"08-training.md": 0, "test_wheel.py": 1, "test_pages.py": 1}
+    order = {**first, "09-sampling.md": 3}
     items.sort(key=lambda item: order.get(item.path.name, 2))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -49,3 +52,36 @@ def book(tmp_path: Path):
         return tmp_path
 
     return write
+
+
+def copy_book(folder: Path) -> Path:
+    """Chapters, package, figures and settings in a folder of their own."""
+    (folder / "tools").mkdir(parents=True)
+    shutil.copy(ROOT / "tools/number-labelled.mjs", folder / "tools")
+    leftovers = shutil.ignore_patterns("*.ipynb", "__pycache__", ".ipynb_checkpoints")
+    for name in ("chapters", "ddpm_lit", "figures"):
+        shutil.copytree(ROOT / name, folder / name, ignore=leftovers)
+    settings = (ROOT / "myst.yml").read_text("utf-8")
+    assert "template: ./theme" in settings
+    settings = settings.replace("template: ./theme", f"template: {ROOT / 'theme'}")
+    (folder / "myst.yml").write_text(settings, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """The executed book, as a folder of files; built here if it is not yet there.
+
+    Two test processes may ask for it at the same time: the second waits.
+    """
+    import book as builder
+
+    (ROOT / "_build").mkdir(exist_ok=True)
+    with (ROOT / "_build" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not builder.is_built(ROOT):
+            done = subprocess.run(
+                [sys.executable, ROOT / "tools/book.py"], capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+    return ROOT / "_build" / "html"

@@ -62,7 +62,7 @@ def walk_is_jump(before: str, after: str) -> None:
 
 def posterior(before: str, after: str) -> None:
     x = torch.full((1, 1), 0.9, dtype=torch.float64)
-    mean, variance = q_posterior(x, torch.full_like(x, -0.4), 40, linear)
+    mean, variance = q_posterior(x, torch.full_like(x, -0.4), 200, linear)
     expected = (
         f"mean {float(mean):.3f} and standard deviation {float(variance) ** 0.5:.3f}"
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from notebooks import picture_problems
 
-from conftest import ROOT
+from chapters import read_chapter
+from conftest import ROOT, copy_book
 
 
 def render(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -26,19 +27,7 @@ def read(chapter: str) -> str:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """Chapters, figures and settings in a folder of their own."""
-    folder = tmp_path_factory.mktemp("book")
-    (folder / "tools").mkdir()
-    shutil.copy(ROOT / "tools/number-labelled.mjs", folder / "tools")
-    for name in ("chapters", "figures"):
-        shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.ipynb")
-        )
-    settings = (ROOT / "myst.yml").read_text("utf-8")
-    assert "template: ./theme" in settings
-    settings = settings.replace("template: ./theme", f"template: {ROOT / 'theme'}")
-    (folder / "myst.yml").write_text(settings, encoding="utf-8")
-    return folder
+    return copy_book(tmp_path_factory.mktemp("copy") / "book")
 
 
 def test_every_page_renders_with_numbers_badges_and_no_foreign_host(copy):
@@ -64,23 +53,108 @@ def test_every_page_renders_with_numbers_badges_and_no_foreign_host(copy):
         assert not loads, f"{name} loads {loads[:3]} from another host"
 
 
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        ("See {eq}`eq-nowhere`.", "eq-nowhere"),
-        ("```{nonsense}\ntext\n```", "nonsense"),
-        ("{cite:p}`nobody1900`", "nobody1900"),
-    ],
-)
-def test_a_broken_page_fails_with_file_and_line(copy, broken, reason):
+# Something wrong, its line counted from the first, and what the build says of it.
+BROKEN = [
+    ("See {eq}`eq-nowhere`.", 0, "eq-nowhere"),
+    ("```{nonsense}\ntext\n```", 0, "nonsense"),
+    ("{cite:p}`nobody1900`", 0, "nobody1900"),
+    ("{nonsense}`a role`", 0, "nonsense"),
+    ("[elsewhere](nowhere.md)", 0, "leads nowhere"),
+    ("```{note}\n:colour: red\ntext\n```", 1, 'unexpected option "colour"'),
+    ("$$\n\\frac{1\n$$", 0, "Unexpected end of input"),
+    ("![](../figures/02-jump.svg)", 0, "has no alternative text"),
+    ("```{figure} ../figures/02-what-is-left.svg\n:alt: x\n```", 0, "has no caption"),
+]
+
+
+def with_additions(path: Path, additions: list[str]) -> list[int]:
+    """Append pieces of text to a chapter; the line on which each begins."""
+    text, lines = path.read_text("utf-8"), []
+    for addition in additions:
+        lines.append(len(text.splitlines()) + 2)
+        text += f"\n{addition}\n"
+    path.write_text(text, encoding="utf-8")
+    return lines
+
+
+def test_a_broken_page_fails_with_file_and_line(copy):
     path = copy / "chapters" / "02-diffusion-kernel.md"
     text = path.read_text("utf-8")
-    path.write_text(text + f"\n{broken}\n", encoding="utf-8")
-    line = len(text.splitlines()) + 2
+    lines = with_additions(path, [text for text, _, _ in BROKEN])
     try:
         done = render(copy)
     finally:
         path.write_text(text, encoding="utf-8")
     assert done.returncode == 1
-    said = done.stdout + done.stderr
-    assert f"chapters/02-diffusion-kernel.md:{line}" in said and reason in said, said
+    for first, (_, below, reason) in zip(lines, BROKEN, strict=True):
+        where = f"chapters/02-diffusion-kernel.md:{first + below}: "
+        said = [line for line in done.stderr.splitlines() if line.startswith(where)]
+        assert any(reason in line for line in said), (where, reason, done.stderr)
+
+
+def test_a_broken_cell_fails_before_anything_runs(copy):
+    broken = {
+        ":tags: [exprot.forward]": "no tool knows the tag 'exprot.forward'",
+        ":tags: [export]": "no tool knows the tag 'export'",
+        ":tags: [figure]\n:label: fig-new": "a figure needs :caption:",
+        ":tags: [figure]\n:caption: New.": "a figure needs :label:",
+    }
+    cells = [
+        f"```{{code-cell}} ipython3\n{options}\n\nx = 1\n```" for options in broken
+    ]
+    path = copy / "chapters" / "02-diffusion-kernel.md"
+    text = path.read_text("utf-8")
+    lines = with_additions(path, cells)
+    try:
+        done = render(copy)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert done.returncode == 1
+    for first, (options, reason) in zip(lines, broken.items(), strict=True):
+        line = first + 3 + options.count("\n")
+        where = f"chapters/02-diffusion-kernel.md:{line}"
+        assert f"{where}: {reason}" in done.stderr, done.stderr
+
+
+def test_a_tag_for_a_module_that_is_not_there_fails(copy):
+    module = copy / "ddpm_lit" / "forward.py"
+    module.rename(module.with_suffix(".away"))
+    try:
+        done = render(copy)
+    finally:
+        module.with_suffix(".away").rename(module)
+    assert done.returncode == 1
+    assert "export.forward" in done.stderr and "01-forward-process.md" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [(None, "needs Node.js 20 or newer"), ("v18.20.0", "this is v18.20.0")],
+)
+def test_without_a_node_that_will_do_one_line_says_so(tmp_path, version, reason):
+    if version:
+        for name in ("node", "npm"):
+            (tmp_path / name).write_text(f"#!/bin/sh\necho {version}\n")
+            (tmp_path / name).chmod(0o755)
+    command = [sys.executable, ROOT / "tools/book.py", "--no-execute"]
+    env = {"PATH": f"{tmp_path}:/bin" if version else str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 1
+    assert reason in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_picture_without_words_is_named(copy):
+    chapter = read_chapter(copy / "chapters" / "02-diffusion-kernel.md")
+    silent = {
+        "output_type": "display_data",
+        "metadata": {},
+        "data": {"image/png": {"content": ""}},
+    }
+    cells = [{"kind": "notebook-code", "children": []} for _ in chapter.cells]
+    cells[3]["children"] = [{"type": "output", "jupyter_data": silent}]
+    page = {"mdast": {"type": "root", "children": cells}}
+    where = chapter.where(chapter.cells[3].line)
+    [problem] = picture_problems(chapter, page)
+    assert problem.startswith(f"{where}: a picture without alternative text")
+    silent["metadata"] = {"image/png": {"alt": "A digit."}}
+    assert picture_problems(chapter, page) == []

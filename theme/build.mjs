@@ -1,5 +1,5 @@
-// Bundles the theme into dist/: render.mjs runs in Node and writes the site,
-// assets/ is copied beside the pages as it is.
+// Bundles the theme into dist/: render.mjs and serve.mjs run in Node, the one writes
+// the site, the other shows a page when it is asked for; assets/ is copied beside the pages as it is.
 import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { build } from 'esbuild';
@@ -11,7 +11,7 @@ const common = { bundle: true, minify: true, logLevel: 'warning' };
 
 await build({
   ...common,
-  entryPoints: { render: 'src/render.tsx' },
+  entryPoints: { render: 'src/render.tsx', serve: 'src/serve.ts' },
   outdir: 'dist',
   outExtension: { '.js': '.mjs' },
   platform: 'node',
@@ -30,9 +30,13 @@ await build({
 
 await build({
   ...common,
-  entryPoints: { book: 'src/client.ts', style: 'src/style.css' },
+  entryPoints: { book: 'src/client.ts', style: 'src/book.css' },
   outdir: 'dist/assets',
   platform: 'browser',
+  format: 'esm',
+  // What few visits need (search) is a file of its own, fetched when it is asked for.
+  splitting: true,
+  chunkNames: '[name]-[hash]',
   target: ['chrome123', 'firefox120', 'safari17.5'],
   // Browsers that know light-dark() all read woff2, so the older formats that
   // KaTeX's stylesheet also names are left out.

@@ -2,6 +2,7 @@
 
     python tools/book.py                run the chapters and render
     python tools/book.py --no-execute   render only, without outputs
+    python tools/book.py --preview      serve the book; pages follow every save
 
 Chapters run one at a time on a Jupyter server that lives as long as the build.
 Anything mystmd warns about fails the build, as ``chapters/NN-x.md:LINE: message``.
@@ -32,9 +33,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from gates import caption_problems, tag_problems
+from notebooks import write_downloads
+
+from chapters import read_chapters
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 THEME = REPOSITORY / "theme"
+PAGE = Path("_build/html/index.html")
+BUILT = Path("_build/html.sha256")  # what an executed book was made from
 NODE_MAJOR = 20
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 RUN = re.compile(r"(💿 Executing notebook|💾 Adding cached notebook outputs) \((.+?)\)")
@@ -66,6 +73,22 @@ def digest(paths: Iterable[Path], root: Path) -> str:
 
 def is_current(stamp: Path, value: str) -> bool:
     return stamp.is_file() and stamp.read_text() == value
+
+
+def sources(root: Path) -> str:
+    """What a built book depends on, as one value."""
+    folders = ("chapters", "ddpm_lit", "theme/src", "tools")
+    kinds = {".md", ".bib", ".py", ".ts", ".tsx", ".css", ".mjs"}
+    found = [p for folder in folders for p in (root / folder).rglob("*")]
+    settings = ("myst.yml", "constraints.txt", "theme/package-lock.json")
+    files = [p for p in found if p.suffix in kinds and p.parent.name[:1] != "."]
+    files += [root / name for name in settings if (root / name).is_file()]
+    return f"{digest(files, root)} {os.environ.get('BASE_URL', '')}"
+
+
+def is_built(root: Path) -> bool:
+    """Is there an executed book, made from the sources as they are now?"""
+    return is_current(root / BUILT, sources(root))
 
 
 def run_quietly(command: list[str], cwd: Path) -> None:
@@ -296,6 +319,18 @@ def code_cells(lines: list[str]) -> Iterator[list[int]]:
             yield cell
 
 
+def myst_environment(root: Path, extra: dict[str, str]) -> dict[str, str]:
+    """The environment of mystmd.
+
+    It asks the npm registry whether it is the newest version: an address where
+    nobody answers keeps the build to this machine. The complaints of newer releases
+    of Node about old modules are not ours to fix.
+    """
+    quiet = {"npm_registry": "http://127.0.0.1:9/", "NODE_NO_WARNINGS": "1"}
+    told = {"BOOK_ROOT": str(root), "NO_COLOR": "1"}
+    return {**os.environ, **quiet, **told, **extra}
+
+
 def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
     """Run mystmd; the list of what it complained about is empty if all is well."""
     config = yaml.safe_load((root / "myst.yml").read_text(encoding="utf-8"))
@@ -303,12 +338,7 @@ def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
     command = [sys.executable, "-m", "mystmd_py.main", "build", "--html"]
     if execute:
         command += ["--execute", "--execute-parallel", "1"]
-    # mystmd asks the npm registry whether it is the newest version: an address
-    # where nobody answers keeps the build to this machine. The complaints of
-    # newer releases of Node about old modules are not ours to fix.
-    quiet = {"npm_registry": "http://127.0.0.1:9/", "NODE_NO_WARNINGS": "1"}
-    env = {**os.environ, **quiet, "NO_COLOR": "1", **extra}
-    pipe = subprocess.PIPE
+    env, pipe = myst_environment(root, extra), subprocess.PIPE
     myst = subprocess.Popen(
         command, cwd=root, env=env, stdout=pipe, stderr=pipe, text=True,
         encoding="utf-8", errors="replace", start_new_session=True,
@@ -330,10 +360,20 @@ def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def build(root: Path, *, execute: bool) -> int:
-    began = time.monotonic()
-    check_node()
-    bundle_theme()
+def cell_problems(root: Path) -> list[str]:
+    """What is wrong with cells, told before minutes are spent on running them."""
+    try:
+        chapters = read_chapters(root / "chapters")
+    except ValueError as error:
+        return [str(error)]
+    return tag_problems(chapters) + caption_problems(chapters)
+
+
+def make(root: Path, *, execute: bool) -> list[str]:
+    """Everything in `_build/html`; the list of problems is empty if all is well."""
+    problems = cell_problems(root)
+    if problems:
+        return problems
     forget_stale_results(root)
     if execute:
         print("Running the chapters", flush=True)
@@ -341,17 +381,61 @@ def build(root: Path, *, execute: bool) -> int:
             problems = run_myst(root, settings, execute=True)
     else:
         problems = run_myst(root, {}, execute=False)
-    page = Path("_build/html/index.html")
-    if not problems and not (root / page).is_file():
-        problems.append(f"{page} was not written")
+    if problems:
+        return problems
+    if not (root / PAGE).is_file():
+        return [f"{PAGE} was not written"]
+    return write_downloads(root)
+
+
+def build(root: Path, *, execute: bool) -> int:
+    began = time.monotonic()
+    check_node()
+    bundle_theme()
+    stamp, made_from = root / BUILT, sources(root)
+    stamp.unlink(missing_ok=True)
+    problems = make(root, execute=execute)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
         print(f"The book was not built: {len(problems)} problem(s).", file=sys.stderr)
         return 1
-    print(f"The book is at {page} ({time.monotonic() - began:.0f} s)")
+    if execute:
+        stamp.write_text(made_from)
+    print(f"The book is at {PAGE} ({time.monotonic() - began:.0f} s)")
     print("To read it: python -m http.server -d _build/html")
     return 0
+
+
+def preview(root: Path) -> int:
+    """Serve the book until Ctrl-C, with the results of the last build.
+
+    Asked to execute, mystmd shows the results it has kept. A chapter whose code has
+    changed has none and is shown without outputs: mystmd would run it with the first
+    `python` on the path, so its path holds nothing but Node and npm.
+    """
+    check_node()
+    bundle_theme()
+    command = [sys.executable, "-m", "mystmd_py.main", "start", "--execute"]
+    with tempfile.TemporaryDirectory(prefix="book-") as folder:
+        for name in ("node", "npm"):
+            (Path(folder) / name).symlink_to(shutil.which(name) or name)
+        # mystmd starts the theme's server: as a group, both end together.
+        myst = subprocess.Popen(
+            command, cwd=root, env=myst_environment(root, {"PATH": folder}),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            encoding="utf-8", errors="replace", start_new_session=True,
+        )  # fmt: skip
+        assert myst.stdout
+        try:
+            for line in myst.stdout:
+                if not HARMLESS.search(line):
+                    print(line, end="", flush=True)
+            return myst.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(myst.pid, signal.SIGTERM)
+            stop(myst)
 
 
 def main() -> int:
@@ -362,10 +446,15 @@ def main() -> int:
     parser.add_argument(
         "--no-execute", action="store_true", help="do not run the chapters"
     )
+    parser.add_argument(
+        "--preview", action="store_true", help="serve pages that follow every save"
+    )
     options = parser.parse_args()
     # Being stopped is like Ctrl-C: the server and mystmd are stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        if options.preview:
+            return preview(options.root.resolve())
         return build(options.root.resolve(), execute=not options.no_execute)
     except BuildError as error:
         print(error, file=sys.stderr)

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import yaml
 
-from chapters import Cell, Chapter, read_chapters
+from chapters import NAMED_TAGS, TAGS, Cell, Chapter, read_chapters
 
 ROOT = Path(__file__).resolve().parent.parent
 EQUATION = re.compile(r"^\$\$ \((eq-[a-z0-9-]+)\)\s*$", re.M)
@@ -194,7 +194,7 @@ def notes_problems(chapters: list[Chapter], notes: dict[str, Any]) -> list[str]:
         f"chapters/notes.yml: no errata row names the callout {box}"
         for box in sorted(boxes - named)
     ]
-    known = targets(chapters)
+    places = targets(chapters)
     for row in notes["coverage"]:
         where = f"chapters/notes.yml: coverage, S{row['note']}:{row['lines']}"
         if not row.get("treated") and not row.get("not-yet"):
@@ -202,7 +202,7 @@ def notes_problems(chapters: list[Chapter], notes: dict[str, Any]) -> list[str]:
         problems += [
             f"{where}: {target} is no page, label or heading of the book"
             for target in row.get("treated", [])
-            if target not in known
+            if target not in places
         ]
     waiting = sum("not-yet" in row for row in notes["coverage"])
     if waiting > MOST_NOT_YET:
@@ -218,18 +218,46 @@ def read_notes() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "chapters/notes.yml").read_text("utf-8"))
 
 
+def known(tag: str) -> bool:
+    """`figure`, or `export.forward`: a kind that takes a name, and a name."""
+    kind, dot, name = tag.partition(".")
+    return kind in NAMED_TAGS and bool(name) if dot else tag in TAGS
+
+
+def tag_problems(chapters: list[Chapter]) -> list[str]:
+    """A misspelt tag would do nothing, quietly."""
+    problems = []
+    for chapter in chapters:
+        for cell in chapter.cells:
+            for tag in cell.tags:
+                if known(tag):
+                    continue
+                forms = sorted(TAGS) + [f"{kind}.NAME" for kind in sorted(NAMED_TAGS)]
+                problems.append(
+                    f"{chapter.where(cell.line)}: no tool knows the tag {tag!r}; "
+                    f"use one of {', '.join(forms)}"
+                )
+    return problems
+
+
+def caption_problems(chapters: list[Chapter]) -> list[str]:
+    """Each figure has a caption and a label."""
+    return [
+        f"{chapter.where(cell.line)}: a figure needs :{need}:"
+        for chapter in chapters
+        for cell in chapter.cells
+        if "figure" in cell.tags
+        for need in ("caption", "label")
+        if not cell.metadata.get(need)
+    ]
+
+
 def figure_problems(chapters: list[Chapter]) -> list[str]:
-    """Figures have a caption and a label, are saved once, and none is left over."""
+    """Figures are saved once, and none is left over."""
     problems, saved = [], {}
     for chapter in chapters:
         for cell in chapter.cells:
             where = chapter.where(cell.line)
-            if "figure" in cell.tags:
-                problems += [
-                    f"{where}: a figure needs :{need}:"
-                    for need in ("caption", "label")
-                    if not cell.metadata.get(need)
-                ]
             for name in re.findall(r'save_figure\([^"]*"(\d\d-[\w-]+)"', cell.source):
                 saved[name] = where
             saved |= {
@@ -333,7 +361,9 @@ def main() -> int:
         "callouts state their numbers": lambda: callout_problems(chapters),
         "exercises complete": lambda: exercise_problems(chapters),
         "notes covered": lambda: notes_problems(chapters, read_notes()),
-        "figures captioned": lambda: figure_problems(chapters),
+        "tags known": lambda: tag_problems(chapters),
+        "figures captioned": lambda: caption_problems(chapters),
+        "figures saved": lambda: figure_problems(chapters),
         "code fits the page": lambda: width_problems(chapters),
         "chapters numbered": lambda: numbering_problems(chapters),
         "environment.yml": environment_problems,

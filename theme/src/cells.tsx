@@ -1,14 +1,20 @@
-import { Fragment, type ReactNode } from 'react';
+import type { ReactNode } from 'react';
 import { MyST } from 'myst-to-react';
 import type { Node } from './types';
+import { measured } from './checks';
 import { Code } from './code';
 import { usePage } from './context';
 import { isLive, Outputs } from './outputs';
+import { ChapterList } from './toc';
 import { tagged } from './tree';
 
-function Source({ node, isFolded }: { node: Node; isFolded: boolean }) {
+function Source({ node, isFolded, isExported }: {
+  node: Node;
+  isFolded: boolean;
+  isExported: boolean;
+}) {
   if (node.visibility === 'remove' || !node.value?.trim()) return null;
-  const code = <Code value={node.value} lang={node.lang} />;
+  const code = <Code value={node.value} lang={node.lang} isExported={isExported} />;
   if (node.visibility !== 'hide' || isFolded) return code;
   return (
     <details className="fold">
@@ -21,30 +27,35 @@ function Source({ node, isFolded }: { node: Node; isFolded: boolean }) {
 /** What a cell is for, said above it: the module it becomes, or an exercise. */
 function Badges({ block }: { block: Node }) {
   const { site } = usePage();
-  const root = site.options.package;
-  const file = (module: string) => `${module.replaceAll('.', '/')}.py`;
   const exports = tagged(block, 'export');
+  const part = site.package.part(block);
   const isExercise = tagged(block, 'exercise').length > 0;
   if (!exports.length && !isExercise) return null;
   return (
     <p className="badges">
       {exports.map((module) => (
-        <span className="badge export" key={module}>
+        <a
+          className="badge export"
+          key={module}
+          id={part?.anchor}
+          href={site.moduleHref(module) + (part ? `#${part.name}` : '')}
+        >
           <span aria-hidden="true">→ </span>
           <span className="sr-only">written to </span>
-          {root ? `${root}/${file(module)}` : file(module)}
-        </span>
+          {`${site.package.name}/${module}.py`}
+        </a>
       ))}
-      {isExercise && <span className="badge exercise">Exercise</span>}
+      {isExercise && <span className="badge exercise">Your turn</span>}
     </p>
   );
 }
 
-/** "checked: Equation (3.1)", each name a link to what the cell verifies. */
-function CheckSummary({ names }: { names: string[] }) {
+/** "checked: Equation (3.1) · exact, largest error 2e-16", with a link to what the
+ * cell verifies. (A summary may hold no links, so this stands before the fold.) */
+function CheckLine({ names, block }: { names: string[]; block: Node }) {
   const { site, page } = usePage();
   return (
-    <>
+    <p className="check-line">
       <span className="check-word">checked:</span>{' '}
       {names.map((name, i) => {
         const target = site.targets.get(name);
@@ -54,20 +65,22 @@ function CheckSummary({ names }: { names: string[] }) {
               ' numbered equation, figure or theorem, and no labelled box',
           );
         }
+        const result = measured(block, name, names.length === 1);
         return (
-          <Fragment key={name}>
-            {i > 0 && ', '}
+          <span className="checked-name" key={name}>
+            {i > 0 && '; '}
             {target ? <a href={target.href}>{target.label}</a> : name}
-          </Fragment>
+            {result && <span className="measured"> · {result}</span>}
+          </span>
         );
       })}
-    </>
+    </p>
   );
 }
 
 function Fold({ kind, summary, children }: {
   kind: string;
-  summary: ReactNode;
+  summary: string;
   children: ReactNode;
 }) {
   return (
@@ -98,7 +111,13 @@ function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
   return (
     <>
       <Badges block={block} />
-      {code && <Source node={code} isFolded={isFolded} />}
+      {code && (
+        <Source
+          node={code}
+          isFolded={isFolded}
+          isExported={tagged(block, 'export').length > 0}
+        />
+      )}
       {figure ? (
         <figure id={figure.html_id}>
           {shown}
@@ -114,6 +133,8 @@ function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
 /** A block of the page: running text, or one cell of the notebook. */
 export function Block({ node }: { node: Node }) {
   if (node.visibility === 'remove') return null;
+  // mystmd turns the directive {toc} into a plain list, in a block of this name.
+  if (node.data?.part === 'toc:project') return <ChapterList />;
   if (node.kind !== 'notebook-code') {
     return node.html_id || node.data?.class ? (
       <div id={node.html_id} className={node.data?.class}>
@@ -125,17 +146,28 @@ export function Block({ node }: { node: Node }) {
   }
   const checks = tagged(node, 'check');
   const isSolution = tagged(node, 'solution').length > 0;
-  const isFolded = checks.length > 0 || isSolution || node.visibility === 'hide';
+  const judges = node.data?.judges === true && !isSolution;
+  const isFolded =
+    checks.length > 0 || isSolution || judges || node.visibility === 'hide';
   let body: ReactNode = <CellBody block={node} isFolded={isFolded} />;
   if (checks.length) {
     body = (
-      <Fold kind="check" summary={<CheckSummary names={checks} />}>
-        {body}
-      </Fold>
+      <div className="check">
+        <CheckLine names={checks} block={node} />
+        <Fold kind="proof-fold" summary="The check">
+          {body}
+        </Fold>
+      </div>
     );
   } else if (isSolution) {
     body = (
       <Fold kind="solution" summary="Solution">
+        {body}
+      </Fold>
+    );
+  } else if (judges) {
+    body = (
+      <Fold kind="fold" summary="How an answer is checked">
         {body}
       </Fold>
     );
@@ -146,8 +178,9 @@ export function Block({ node }: { node: Node }) {
       </Fold>
     );
   }
+  const isStub = tagged(node, 'exercise').length > 0;
   return (
-    <div className="cell" id={node.html_id}>
+    <div className={isStub ? 'cell stub' : 'cell'} id={node.html_id}>
       {body}
     </div>
   );

@@ -1,5 +1,9 @@
 // Comforts on top of a page that reads well without them: the dark theme, copy
-// buttons, the contents drawer on narrow screens, the place in the outline.
+// buttons, the contents drawer on narrow screens, the place in the outline, search,
+// previews and keys.
+import { remember } from './dom';
+import { keys } from './keys';
+import { previews } from './preview';
 
 import { liveFigures } from './live-client';
 
@@ -11,17 +15,11 @@ function themeToggle(): void {
   const system = matchMedia('(prefers-color-scheme: dark)');
   const isDark = () => (root.dataset.theme ?? (system.matches ? 'dark' : 'light')) === 'dark';
   const show = () => button.setAttribute('aria-pressed', String(isDark()));
-  button.hidden = false;
   button.addEventListener('click', () => {
     const next = isDark() ? 'light' : 'dark';
     root.dataset.theme = next;
-    try {
-      // Back at what the system asks for: follow the system again.
-      if ((next === 'dark') === system.matches) localStorage.removeItem('theme');
-      else localStorage.setItem('theme', next);
-    } catch {
-      // Storage may be refused; the choice then lasts for this page.
-    }
+    // Back at what the system asks for: follow the system again.
+    remember('theme', (next === 'dark') === system.matches ? null : next);
     show();
   });
   system.addEventListener('change', show);
@@ -87,10 +85,31 @@ function drawer(): void {
 function openTarget(): void {
   const id = decodeURIComponent(location.hash.slice(1));
   const target = id ? document.getElementById(id) : null;
-  let box = target?.closest('details') ?? null;
+  // A link to a check leads to its cell, and what matters there is in the fold.
+  let box = target?.closest('details') ?? target?.querySelector('.check > details') ?? null;
   if (!box) return;
   for (; box; box = box.parentElement?.closest('details') ?? null) box.open = true;
   target?.scrollIntoView();
+}
+
+/** Only what scrolls is a stop for the Tab key: a page has a hundred formulas and
+ * pieces of code, and on a wide screen they fit. */
+function scrollers(): void {
+  const boxes = document.querySelectorAll<HTMLElement>('main [role=group][tabindex]');
+  const update = () => {
+    // Read everything, then write everything: the page is laid out once.
+    const scrolls = [...boxes].map(
+      (box) =>
+        box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1,
+    );
+    boxes.forEach((box, i) => {
+      if (scrolls[i]) box.tabIndex = 0;
+      else box.removeAttribute('tabindex');
+    });
+  };
+  addEventListener('resize', update);
+  document.addEventListener('toggle', update, true);
+  void document.fonts.ready.then(update);
 }
 
 function outline(): void {
@@ -129,7 +148,10 @@ liveFigures();
 copyButtons();
 drawer();
 outline();
+scrollers();
 openTarget();
+keys();
+previews();
 addEventListener('hashchange', openTarget);
 // Paper has no closed boxes.
 addEventListener('beforeprint', () => {

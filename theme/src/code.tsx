@@ -6,6 +6,10 @@ import json from 'highlight.js/lib/languages/json';
 import makefile from 'highlight.js/lib/languages/makefile';
 import python from 'highlight.js/lib/languages/python';
 import yaml from 'highlight.js/lib/languages/yaml';
+import { usePage } from './context';
+import { definitionId } from './identifiers';
+import { definitions, freeNames } from './python';
+import type { Site } from './site';
 
 const LANGUAGES = { bash, diff, ini, json, makefile, python, yaml };
 const ALIASES: Record<string, string> = {
@@ -19,23 +23,90 @@ for (const [name, language] of Object.entries(LANGUAGES)) {
   hljs.registerLanguage(name, language);
 }
 
+/** A name in the source that gets a tag of its own. */
+interface Mark {
+  from: number;
+  name: string;
+  open: string;
+  close: string;
+}
+
+/** Names of the package lead to the cell that defines them. */
+function links(site: Site, slug: string, source: string): Mark[] {
+  const { unambiguous, shadowed } = site.identifiers;
+  const seen = new Set<string>();
+  const marks: Mark[] = [];
+  for (const { name, from } of freeNames(source, site.options.package ?? '')) {
+    const target = unambiguous.get(name);
+    if (!target || shadowed.get(slug)?.has(name)) continue;
+    // Code names the same thing many times: one stop for the Tab key is enough.
+    const skip = seen.has(name) ? ' tabindex="-1"' : '';
+    const open = `<a class="name" href="${site.href(target.slug)}#${target.id}"${skip}>`;
+    marks.push({ from, name, open, close: '</a>' });
+    seen.add(name);
+  }
+  return marks;
+}
+
+/** Each name that an exported cell defines can be linked to. */
+function anchors(source: string): Mark[] {
+  return definitions(source).map(({ name, from }) => {
+    const open = `<span class="defined" id="${definitionId(name)}">`;
+    return { from, name, open, close: '</span>' };
+  });
+}
+
+/** Put marks into highlighted code: names are never split, so each mark lies in one
+ * piece of text between tags. */
+function insert(html: string, marks: Mark[]): string {
+  const waiting = [...marks].sort((a, b) => a.from - b.from);
+  let at = 0;
+  let out = '';
+  for (const piece of html.match(/<[^>]+>|&[^;]+;|[^<&]+/g) ?? []) {
+    if (piece.startsWith('<') || piece.startsWith('&')) {
+      out += piece;
+      at += piece.startsWith('&') ? 1 : 0;
+      continue;
+    }
+    let done = 0;
+    while (waiting.length && waiting[0].from < at + piece.length) {
+      const { from, name, open, close } = waiting.shift()!;
+      out += piece.slice(done, from - at) + open + name + close;
+      done = from - at + name.length;
+    }
+    out += piece.slice(done);
+    at += piece.length;
+  }
+  return out;
+}
+
 interface CodeProps {
   value: string;
   lang?: string;
   id?: string;
+  /** The names defined here get anchors: this is where the package comes from. */
+  isExported?: boolean;
+}
+
+/** Code as HTML with classes for its colours; undefined for an unknown language. */
+export function highlight(value: string, lang: string): string | undefined {
+  const language = ALIASES[lang] ?? lang;
+  return hljs.getLanguage(language) && hljs.highlight(value, { language }).value;
 }
 
 /** A block of code, coloured here so that the page needs no script for it. */
-export function Code({ value, lang = '', id }: CodeProps) {
-  const language = ALIASES[lang] ?? lang;
+export function Code({ value, lang = '', id, isExported = false }: CodeProps) {
+  const { site, page } = usePage();
   const label = lang ? `${lang} code` : 'code';
-  const html = hljs.getLanguage(language)
-    ? hljs.highlight(value, { language }).value
-    : undefined;
+  let html = highlight(value, lang);
+  if (html !== undefined && (ALIASES[lang] ?? lang) === 'python') {
+    const marks = links(site, page.slug, value);
+    html = insert(html, isExported ? [...marks, ...anchors(value)] : marks);
+  }
   // A box that scrolls sideways must be reachable by keyboard.
   return (
     <div className="code" id={id}>
-      <pre tabIndex={0} role="region" aria-label={label}>
+      <pre tabIndex={0} role="group" aria-label={label}>
         {html === undefined ? (
           <code>{value}</code>
         ) : (

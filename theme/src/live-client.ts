@@ -210,7 +210,7 @@ function ticksOf(axis: Axis, scale: Scale, count: number): [number, string][] {
   if (axis.ticks) return Object.entries(axis.ticks).map(([at, text]) => [Number(at), text]);
   if (!axis.log) {
     const places = scale.ticks(count);
-    const digits = Math.max(0, -Math.floor(Math.log10(places[1] - places[0]) + 1e-9));
+    const digits = Math.max(0, -Math.floor(Math.log10(Math.abs(places[1] - places[0])) + 1e-9));
     return places.map((at) => [at, at.toFixed(digits).replace('-', '−')]);
   }
   const [low, high] = [Math.ceil(Math.log10(axis.low)), Math.floor(Math.log10(axis.high))];
@@ -343,7 +343,7 @@ function legend(figure: Figure): string {
     const text = label(mark.label);
     const html = text.replace(/<tspan font-style="italic">(.*?)<\/tspan>/g, '<i>$1</i>')
       .replace(/<tspan dy="\.3em"[^>]*>(.*?)<\/tspan><tspan dy="-\.3em"> <\/tspan>/g, '<sub>$1</sub>');
-    return `<li><span class="swatch ${kind}" style="color:${ink(mark.color)}"></span>${html}</li>`;
+    return `<li><span class="swatch ${kind}" style="color:${ink(mark.color)}"></span><span>${html}</span></li>`;
   });
   return items.length ? `<ul class="live-legend">${items.join('')}</ul>` : '';
 }

@@ -5,7 +5,7 @@ import { Block } from './cells';
 import { Code } from './code';
 import { usePage } from './context';
 import { Outputs } from './outputs';
-import { plainText } from './tree';
+import { capital, isExercise, plainText } from './tree';
 
 type Props = { node: Node };
 
@@ -13,7 +13,13 @@ const Inner = ({ node }: Props) => <MyST ast={node.children ?? []} />;
 
 const classes = (node: Node): string[] => (node.class ?? '').split(/\s+/).filter(Boolean);
 
-const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
+function Paragraph({ node }: Props) {
+  return (
+    <p id={node.html_id} className={isExercise(node) ? 'exercise-text' : undefined}>
+      <Inner node={node} />
+    </p>
+  );
+}
 
 function Heading({ node }: Props) {
   const Tag = `h${Math.min(node.depth, 6)}` as 'h2';
@@ -31,14 +37,27 @@ function Heading({ node }: Props) {
   );
 }
 
-function EquationNumber({ number, id }: { number: string; id?: string }) {
-  const text = `(${number})`;
-  // Without a label there is nothing to link to.
-  if (!id) return <span className="equation-number">{text}</span>;
+/** A tick that leads to the cell where this book checks the claim beside it. */
+function Checked({ node, what }: { node: Node; what: string }) {
+  const { site } = usePage();
+  const href = site.checkOf(node.identifier);
+  if (!href) return null;
   return (
-    <a className="equation-number" href={`#${id}`}>
-      {text}
+    <a className="checked" href={href} aria-label={`The check of ${what}`}>
+      ✓
     </a>
+  );
+}
+
+function EquationNumber({ node }: Props) {
+  const text = `(${node.enumerator})`;
+  // Without a label there is nothing to link to.
+  if (!node.html_id) return <span className="equation-number">{text}</span>;
+  return (
+    <span className="equation-number">
+      <a href={`#${node.html_id}`}>{text}</a>
+      <Checked node={node} what={`equation ${text}`} />
+    </span>
   );
 }
 
@@ -49,11 +68,11 @@ function Maths({ node }: Props) {
       <div
         className="equation-body"
         tabIndex={0}
-        role="region"
+        role="group"
         aria-label={number ? `equation ${number}` : 'equation'}
         dangerouslySetInnerHTML={{ __html: node.html ?? node.value ?? '' }}
       />
-      {number && <EquationNumber number={number} id={node.html_id} />}
+      {number && <EquationNumber node={node} />}
     </div>
   );
 }
@@ -90,14 +109,29 @@ function CrossReference({ node }: Props) {
 }
 
 function Image({ node }: Props) {
-  const { site } = usePage();
+  const { site, page } = usePage();
+  if (!node.alt?.trim()) {
+    site.problems.push(
+      `${page.location.slice(1)} the image "${node.urlSource ?? node.url}" has no` +
+        ' alternative text',
+    );
+  }
   const image = site.bytes(node.url) ? site.publish(node.url) : { src: node.url };
   const style = node.width ? { width: node.width } : undefined;
   return <img {...image} alt={node.alt ?? ''} style={style} />;
 }
 
 function Container({ node }: Props) {
+  const { site, page } = usePage();
   const isCode = node.kind === 'code';
+  const children = node.children ?? [];
+  if (node.kind === 'figure' && !children.some((child) => child.type === 'caption')) {
+    const image = children.find((child) => child.type === 'image');
+    site.problems.push(
+      `${page.location.slice(1)} the figure "${image?.urlSource ?? image?.url ?? ''}"` +
+        ' has no caption',
+    );
+  }
   return (
     <figure id={node.html_id} className={[`figure-${node.kind}`, ...classes(node)].join(' ')}>
       {isCode && <MyST ast={node.children?.filter((child) => child.type === 'caption')} />}
@@ -121,7 +155,7 @@ function Table({ node }: Props) {
   const head = split < 0 ? rows : rows.slice(0, split);
   const body = split < 0 ? [] : rows.slice(split);
   return (
-    <div className="table-box" tabIndex={0} role="region" aria-label="table">
+    <div className="table-box" tabIndex={0} role="group" aria-label="table">
       <table>
         {head.length > 0 && (
           <thead>
@@ -154,7 +188,12 @@ function Box({ node, kind, title, rest }: {
   }
   return (
     <aside className={name} id={node.html_id}>
-      {title && <p className="box-title">{title}</p>}
+      {title && (
+        <p className="box-title">
+          {title}
+          <Checked node={node} what="this box" />
+        </p>
+      )}
       <MyST ast={rest} />
     </aside>
   );
@@ -323,6 +362,7 @@ const OWN_RENDERERS = {
   container: Container,
   crossReference: CrossReference,
   details: Details,
+  embed: ({ node }: Props) => <Inner node={node} />,
   exercise: Numbered,
   footnoteDefinition: () => null,
   footnoteReference: FootnoteReference,
@@ -343,6 +383,7 @@ const OWN_RENDERERS = {
   math: Maths,
   mathGroup: ({ node }: Props) => <Inner node={node} />,
   outputs: ({ node }: Props) => <Outputs node={node} />,
+  paragraph: Paragraph,
   proof: Numbered,
   raw: ({ node }: Props) =>
     node.format === 'html' || node.lang === 'html' ? (

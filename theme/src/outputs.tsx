@@ -22,7 +22,7 @@ function Text({ text, kind }: { text: string; kind: string }) {
     <pre
       className={`output-text ${kind}`}
       tabIndex={0}
-      role="region"
+      role="group"
       aria-label={kind === 'error' ? 'error' : 'output'}
       dangerouslySetInnerHTML={{ __html: html }}
     />

@@ -1,31 +1,19 @@
+import type { ReactNode } from 'react';
 import { ArticleProvider, SiteProvider, ThemeProvider } from '@myst-theme/providers';
 import { MyST } from 'myst-to-react';
 import { renderToStaticMarkup } from 'react-dom/server';
-import type { Node, Page, TocEntry } from './types';
-import type { Site } from './site';
+import type { Node, Page } from './types';
+import { MODULES, type Site } from './site';
 import { PageProvider } from './context';
 import { RENDERERS } from './nodes';
-import { walk } from './tree';
+import { TakeAway } from './takeaway';
+import { parts } from './toc';
+import { find, walk } from './tree';
 
 /** Runs before anything is drawn: a remembered choice shows without a flash. */
 const EARLY_SCRIPT =
   "(function(e){e.classList.add('js');try{var t=localStorage.getItem('theme');" +
   "if(t==='dark'||t==='light')e.dataset.theme=t}catch(_){}})(document.documentElement)";
-
-interface Part {
-  title?: string;
-  entries: TocEntry[];
-}
-
-/** Parts are the entries without a page; what follows one belongs to it. */
-function parts(site: Site): Part[] {
-  const found: Part[] = [{ entries: [] }];
-  for (const entry of site.toc) {
-    if (!entry.slug) found.push({ title: entry.title, entries: [] });
-    else if (entry.slug !== site.index) found.at(-1)!.entries.push(entry);
-  }
-  return found.filter((part) => part.title || part.entries.length);
-}
 
 function Contents({ site, current }: { site: Site; current: string }) {
   return (
@@ -49,6 +37,20 @@ function Contents({ site, current }: { site: Site; current: string }) {
             </ol>
           </li>
         ))}
+        <li>
+          <p className="part-title">The package</p>
+          <ol>
+            <li>
+              <a
+                href={site.moduleHref()}
+                aria-current={current === MODULES ? 'page' : undefined}
+              >
+                <span className="number" />
+                <code>{site.package.name}</code>
+              </a>
+            </li>
+          </ol>
+        </li>
       </ol>
     </nav>
   );
@@ -143,6 +145,14 @@ function Neighbours({ site, slug }: { site: Site; slug: string }) {
   );
 }
 
+/** Fonts that every page of their kind needs: asked for at once, not when the
+ * stylesheet is read. */
+function fonts(page: Page): string[] {
+  const isMaths = (node: Node) => node.type === 'math' || node.type === 'inlineMath';
+  const maths = ['KaTeX_Main-Regular', 'KaTeX_Math-Italic'];
+  return ['source-serif-4-latin-wght-normal', ...(find(page.mdast, isMaths) ? maths : [])];
+}
+
 function Head({ site, page, title }: { site: Site; page: Page; title: string }) {
   const asset = (name: string) => `${site.base}/assets/${name}`;
   const description = page.frontmatter.description ?? site.description;
@@ -155,8 +165,18 @@ function Head({ site, page, title }: { site: Site; page: Page; title: string }) 
       {description && <meta name="description" content={description} />}
       <link rel="icon" href={asset('favicon.svg')} type="image/svg+xml" />
       <script dangerouslySetInnerHTML={{ __html: EARLY_SCRIPT }} />
+      {fonts(page).map((font) => (
+        <link
+          key={font}
+          rel="preload"
+          href={asset(`fonts/${font}.woff2`)}
+          as="font"
+          type="font/woff2"
+          crossOrigin="anonymous"
+        />
+      ))}
       <link rel="stylesheet" href={asset('style.css')} />
-      <script src={asset('book.js')} defer />
+      <script type="module" src={asset('book.js')} />
     </head>
   );
 }
@@ -173,7 +193,20 @@ function Masthead({ site }: { site: Site }) {
       <a className="book-title" href={`${site.base}/`}>
         {site.title}
       </a>
-      <button type="button" className="theme-toggle" hidden>
+      <button
+        type="button"
+        className="search-button"
+        aria-label="Search"
+        aria-keyshortcuts="Control+K /"
+      >
+        <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
+          <circle cx="8.5" cy="8.5" r="5.5" fill="none" stroke="currentColor" strokeWidth="1.6" />
+          <path d="M12.7 12.7 18 18" stroke="currentColor" strokeWidth="1.6" />
+        </svg>
+        <span className="search-word">Search</span>
+        <kbd aria-hidden="true">/</kbd>
+      </button>
+      <button type="button" className="theme-toggle">
         <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
           <circle cx="10" cy="10" r="7" fill="none" stroke="currentColor" strokeWidth="1.6" />
           <path d="M10 3a7 7 0 0 1 0 14z" fill="currentColor" />
@@ -191,52 +224,87 @@ function Kicker({ site, slug }: { site: Site; slug: string }) {
   return words.length ? <p className="kicker">{words.join(' · ')}</p> : null;
 }
 
-function Document({ site, page }: { site: Site; page: Page }) {
-  const isLanding = page.slug === site.index;
+interface FrameProps {
+  site: Site;
+  page: Page;
+  className?: string;
+  outline?: ReactNode;
+  children: ReactNode;
+}
+
+/** What every page of the site has around its text. */
+export function Frame({ site, page, className, outline, children }: FrameProps) {
   const heading = page.frontmatter.title ?? site.title;
   const title = heading === site.title ? heading : `${heading} — ${site.title}`;
-  const source = site.options.repository;
   return (
     <html lang="en">
       <Head site={site} page={page} title={title} />
       <body>
-        <a className="skip" href="#main">
+        <a className="skip" href="#main-text">
           Skip to the text
         </a>
         <Masthead site={site} />
-        <div className={isLanding ? 'layout landing' : 'layout'}>
+        <div className={['layout', className].filter(Boolean).join(' ')}>
           <Contents site={site} current={page.slug} />
-          <main id="main" tabIndex={-1}>
-            <article>
-              {!isLanding && <Kicker site={site} slug={page.slug} />}
-              <h1>{heading}</h1>
-              {page.frontmatter.description && (
-                <p className="standfirst">{page.frontmatter.description}</p>
-              )}
-              <MyST ast={page.mdast.children ?? []} />
-              <Footnotes page={page} />
-              <Bibliography page={page} />
-            </article>
-            <Neighbours site={site} slug={page.slug} />
-            {source && (
-              <footer>
-                <a href={`${source}/blob/main${page.location}`}>
-                  Source of this page: <code>{page.location.slice(1)}</code>
-                </a>
-              </footer>
-            )}
+          {/* The hyphen keeps it apart from the Python names that module pages bear. */}
+          <main id="main-text" tabIndex={-1}>
+            {children}
           </main>
-          {!isLanding && <Outline page={page} />}
+          {outline}
         </div>
       </body>
     </html>
   );
 }
 
-/** One page as HTML. Problems and files met on the way are left in `site`. */
-export function renderPage(site: Site, page: Page): string {
+/** The text of a page, from its title to its references. */
+export function Article({ site, page }: { site: Site; page: Page }) {
+  const isLanding = page.slug === site.index;
+  return (
+    <article>
+      {!isLanding && <Kicker site={site} slug={page.slug} />}
+      <h1>{page.frontmatter.title ?? site.title}</h1>
+      {page.frontmatter.description && (
+        <p className="standfirst">{page.frontmatter.description}</p>
+      )}
+      <TakeAway site={site} page={page} />
+      <MyST ast={page.mdast.children ?? []} />
+      <Footnotes page={page} />
+      <Bibliography page={page} />
+    </article>
+  );
+}
+
+function Document({ site, page }: { site: Site; page: Page }) {
+  const isLanding = page.slug === site.index;
+  const source = site.options.repository;
+  return (
+    <Frame
+      site={site}
+      page={page}
+      className={isLanding ? 'landing' : undefined}
+      outline={isLanding ? undefined : <Outline page={page} />}
+    >
+      <Article site={site} page={page} />
+      <Neighbours site={site} slug={page.slug} />
+      <footer>
+        {source && (
+          <a href={`${source}/blob/main${page.location}`}>
+            Source of this page: <code>{page.location.slice(1)}</code>
+          </a>
+        )}
+        <button type="button" className="keys-button">
+          Keyboard shortcuts
+        </button>
+      </footer>
+    </Frame>
+  );
+}
+
+/** HTML of something that reads the page it stands in. */
+export function renderIn(site: Site, page: Page, body: ReactNode): string {
   const nothing = () => undefined;
-  return `<!doctype html>${renderToStaticMarkup(
+  return renderToStaticMarkup(
     <ThemeProvider theme={null} setTheme={nothing} renderers={RENDERERS as any}>
       <SiteProvider>
         <ArticleProvider
@@ -244,13 +312,16 @@ export function renderPage(site: Site, page: Page): string {
           references={page.references as any}
           frontmatter={page.frontmatter as any}
         >
-          <PageProvider value={{ site, page }}>
-            <Document site={site} page={page} />
-          </PageProvider>
+          <PageProvider value={{ site, page }}>{body}</PageProvider>
         </ArticleProvider>
       </SiteProvider>
     </ThemeProvider>,
-  )}`;
+  );
+}
+
+/** One page as HTML. Problems and files met on the way are left in `site`. */
+export function renderPage(site: Site, page: Page): string {
+  return `<!doctype html>${renderIn(site, page, <Document site={site} page={page} />)}`;
 }
 
 /** The page a server shows for an address it does not know. */

@@ -3,29 +3,33 @@
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Site, slugPath } from './site';
+import { basePath, bookRoot, setting } from './settings';
+import { Site } from './site';
+import { renderModule, renderModules } from './modules';
 import { renderMissing, renderPage } from './page';
+import { PRINT, renderPrint } from './print';
+import { identifierPreviews, searchIndex } from './search-index';
 
-function setting(name: string): string {
-  const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set`);
-  return value;
+interface Rendered {
+  href: string;
+  html: string;
+  /** The file that the page is made from. */
+  source: string;
 }
 
 /** Links to a place in a page of this book that no element of the page bears. */
-function deadAnchors(site: Site, rendered: Map<string, string>): string[] {
+function deadAnchors(rendered: Rendered[]): string[] {
   const places = new Map<string, Set<string>>();
-  for (const [slug, html] of rendered) {
+  for (const { href, html } of rendered) {
     const ids = [...html.matchAll(/<[a-z][^<>]*? id="([^"]+)"/gi)].map((found) => found[1]);
-    places.set(site.href(slug), new Set(ids));
+    places.set(href, new Set(ids));
   }
   const dead: string[] = [];
-  for (const [slug, html] of rendered) {
+  for (const { href, source, html } of rendered) {
     for (const [, path, id] of html.matchAll(/ href="([^"#]*)#([^"]+)"/g)) {
-      const ids = places.get(path || site.href(slug));
+      const ids = places.get(path || href);
       if (!ids || ids.has(id)) continue;
-      const file = site.pages.get(slug)?.location.slice(1);
-      dead.push(`${file} a link leads to "${id}", which is not on the page it names`);
+      dead.push(`${source} a link leads to "${id}", which is not on the page it names`);
     }
   }
   return dead;
@@ -34,8 +38,7 @@ function deadAnchors(site: Site, rendered: Map<string, string>): string[] {
 async function main(): Promise<number> {
   const out = setting('BUILD_DIRECTORY');
   const cdn = setting('CONTENT_CDN');
-  const path = (process.env.BASE_URL ?? '').replace(/^\/|\/$/g, '');
-  const site = await Site.load(cdn, path ? `/${path}` : '');
+  const site = await Site.load(cdn, basePath(), bookRoot());
 
   const write = (name: string, content: string | Buffer) => {
     const file = join(out, name);
@@ -43,19 +46,8 @@ async function main(): Promise<number> {
     writeFileSync(file, content);
   };
 
-  const rendered = new Map<string, string>();
-  for (const [slug, page] of site.pages) {
-    const folder = slug === site.index ? '' : `${slugPath(slug)}/`;
-    const html = renderPage(site, page);
-    rendered.set(slug, html);
-    write(`${folder}index.html`, html);
-    write(`${slug}.json`, JSON.stringify(page));
-  }
-  site.problems.push(...deadAnchors(site, rendered));
-  write('404.html', renderMissing(site));
-  for (const asset of site.assets.values()) write(asset.path, asset.bytes);
-
-  // What other MyST and Sphinx projects read to refer to this book.
+  // What other MyST and Sphinx projects read to refer to this book. Fetched before the
+  // long work of rendering, during which the server would close the connection.
   const xref = await (await fetch(`${cdn}/myst.xref.json`)).json();
   for (const reference of xref.references ?? []) {
     reference.data = reference.data?.replace(/^\/content/, '');
@@ -63,6 +55,32 @@ async function main(): Promise<number> {
   write('myst.xref.json', JSON.stringify(xref));
   const inventory = await fetch(`${cdn}/objects.inv`);
   if (inventory.ok) write('objects.inv', Buffer.from(await inventory.arrayBuffer()));
+
+  const rendered: Rendered[] = [];
+  for (const [slug, page] of site.pages) {
+    const source = page.location.slice(1);
+    rendered.push({ href: site.href(slug), html: renderPage(site, page), source });
+    write(`${slug}.json`, JSON.stringify(page));
+  }
+  rendered.push({
+    href: site.moduleHref(),
+    html: renderModules(site),
+    source: `${site.package.name}/`,
+  });
+  for (const module of site.package.modules) {
+    const html = renderModule(site, module);
+    rendered.push({ href: site.moduleHref(module.name), html, source: module.file });
+  }
+  const print = { href: `${site.base}/${PRINT}/`, html: renderPrint(site) };
+  rendered.push({ ...print, source: 'the printed book:' });
+  for (const { href, html } of rendered) {
+    write(`${href.slice(site.base.length + 1)}index.html`, html);
+  }
+  site.problems.push(...deadAnchors(rendered));
+  write('404.html', renderMissing(site));
+  write('search.json', JSON.stringify(searchIndex(site)));
+  write('identifiers.json', JSON.stringify(identifierPreviews(site)));
+  for (const asset of site.assets.values()) write(asset.path, asset.bytes);
 
   const assets = join(dirname(fileURLToPath(import.meta.url)), 'assets');
   cpSync(assets, join(out, 'assets'), { recursive: true });

@@ -1,7 +1,13 @@
 import { createHash } from 'node:crypto';
 import { basename, extname } from 'node:path';
 import type { Asset, Node, Page, Target, TocEntry } from './types';
-import { plainText, walk } from './tree';
+import { collectChecks } from './checks';
+import { collectIdentifiers, type Identifiers } from './identifiers';
+import { Package } from './package';
+import { capital, isExercise, plainText, tagged, walk } from './tree';
+
+/** The folder of the site that shows the package. */
+export const MODULES = 'modules';
 
 /**
  * The whole book: its pages, what they refer to, and the files they show.
@@ -12,6 +18,7 @@ import { plainText, walk } from './tree';
 export class Site {
   readonly assets = new Map<string, Asset>();
   readonly problems: string[] = [];
+  readonly package: Package;
 
   private constructor(
     readonly title: string,
@@ -22,10 +29,15 @@ export class Site {
     readonly toc: TocEntry[],
     readonly pages: Map<string, Page>,
     readonly targets: Map<string, Target>,
+    readonly checks: Map<string, { slug: string; id: string }>,
+    readonly identifiers: Identifiers,
     private readonly files: Map<string, Buffer>,
-  ) {}
+    root: string,
+  ) {
+    this.package = new Package(root, options.package ?? '', toc, pages, this.problems);
+  }
 
-  static async load(cdn: string, base: string): Promise<Site> {
+  static async load(cdn: string, base: string, root: string): Promise<Site> {
     const config = JSON.parse((await get(`${cdn}/config.json`)).toString());
     const project = config.projects[0];
     const toc: TocEntry[] = [
@@ -40,6 +52,10 @@ export class Site {
       }),
     );
     const pages = new Map(loaded);
+    for (const page of pages.values()) {
+      addIds(page.mdast);
+      markAnswerChecks(page.mdast);
+    }
     for (const entry of toc) {
       const page = entry.slug ? pages.get(entry.slug) : undefined;
       if (!page) continue;
@@ -47,8 +63,8 @@ export class Site {
       const prefix = page.frontmatter.numbering?.enumerator?.enumerator;
       entry.number = prefix?.endsWith('.%s') ? prefix.slice(0, -3) : undefined;
     }
-    const files = new Map<string, Buffer>();
     const paths = new Set([...pages.values()].flatMap((page) => fileUrls(page.mdast)));
+    const files = new Map<string, Buffer>();
     for (const path of paths) files.set(path, await get(cdn + path));
     return new Site(
       config.title ?? project.title ?? '',
@@ -59,13 +75,27 @@ export class Site {
       toc,
       pages,
       collectTargets(base, project.index, pages),
+      collectChecks(pages),
+      collectIdentifiers(pages),
       files,
+      root,
     );
   }
 
   /** Address of a page, always with its closing slash: no redirect on the way. */
   href(slug: string): string {
     return slug === this.index ? `${this.base}/` : `${this.base}/${slugPath(slug)}/`;
+  }
+
+  /** Address of the cell that checks an equation, a figure or a box. */
+  checkOf(name: string | undefined): string | undefined {
+    const place = name ? this.checks.get(name) : undefined;
+    return place && `${this.href(place.slug)}#${place.id}`;
+  }
+
+  /** Address of a module's page, or of the list of them. */
+  moduleHref(module?: string): string {
+    return `${this.base}/${MODULES}/${module ? `${module}/` : ''}`;
   }
 
   /** Address of a link that mystmd wrote from the root of the site. */
@@ -130,8 +160,6 @@ function fileUrls(tree: Node): string[] {
   return urls.filter((url) => url?.startsWith('/'));
 }
 
-const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
-
 function targetLabel(node: Node): string | undefined {
   const number = node.enumerator;
   if (node.type === 'admonition') {
@@ -157,6 +185,32 @@ function collectTargets(base: string, index: string, pages: Map<string, Page>) {
     }
   }
   return targets;
+}
+
+const slugify = (words: string) =>
+  words
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, '-')
+    .replace(/^-|-$/g, '');
+
+/** Exercises, and boxes without a label, get an id that search can lead to. */
+function addIds(tree: Node): void {
+  for (const node of walk(tree)) {
+    const [title] = node.children ?? [];
+    if (isExercise(node) || title?.type === 'admonitionTitle') {
+      node.html_id ??= slugify(plainText(title));
+    }
+  }
+}
+
+/** The code after an exercise's stub judges the answer: that is for later. */
+function markAnswerChecks(tree: Node): void {
+  let isAfterStub = false;
+  for (const block of walk(tree)) {
+    if (block.kind !== 'notebook-code') continue;
+    if (isAfterStub) block.data = { ...block.data, judges: true };
+    isAfterStub = tagged(block, 'exercise').length > 0;
+  }
 }
 
 const POINTS_TO_PIXELS: Record<string, number> = { pt: 4 / 3, in: 96, cm: 96 / 2.54 };

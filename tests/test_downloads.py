@@ -1,0 +1,92 @@
+"""What can be taken from the site: executed notebooks, sources, module pages."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from notebooks import WIDGET
+
+from chapters import read_chapter
+from conftest import ROOT
+
+CHAPTERS = sorted((ROOT / "chapters").glob("[0-9][0-9]-*.md"))
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_notebook_holds_the_cells_and_their_outputs(site, path):
+    file = site / "download" / f"{path.stem}.ipynb"
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [c.source for c in code] == [c.source for c in read_chapter(path).cells]
+    counts = [cell.execution_count for cell in code]
+    assert counts == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert outputs and not any(each.output_type == "error" for each in outputs)
+    bundles = [each.data for each in outputs if "data" in each]
+    assert not any(WIDGET in bundle for bundle in bundles)
+    for cell in code:
+        if "figure" in cell.metadata.get("tags", []):
+            data = [o.data for o in cell.outputs if "data" in o]
+            assert any("image/svg+xml" in d for d in data), f"{cell.id}: no figure"
+
+
+def test_what_is_taken_away_names_no_place_of_this_machine(site):
+    places = [str(ROOT), str(Path.home()), sys.prefix, "/tmp/"]
+    named = [
+        f"{file.name}: {place}"
+        for file in (site / "download").iterdir()
+        for place in places
+        if len(place) > 1 and place in file.read_text("utf-8")
+    ]
+    assert not named, named
+
+
+def test_the_source_of_each_chapter_is_there(site):
+    for path in CHAPTERS:
+        assert (site / "download" / path.name).read_bytes() == path.read_bytes(), path
+
+
+def listing(site: Path, module: str) -> str:
+    return (site / "modules" / module / "index.html").read_text("utf-8")
+
+
+def test_a_module_page_shows_the_module_line_by_line(site):
+    for path in (ROOT / "ddpm_lit").glob("*.py"):
+        page = listing(site, path.stem)
+        code = page[page.index("<pre") : page.index("</pre>")]
+        lines = re.split(r'<span class="line" id="L\d+">', code)[1:]
+        source = path.read_text("utf-8").splitlines()
+        assert len(lines) == len(source), path.name
+        for number, (line, want) in enumerate(zip(lines, source, strict=True), 1):
+            line = re.sub(r'<span class="mark-title">.*?</span>', "", line)
+            shown = html.unescape(re.sub(r"<[^>]+>", "", line)).rstrip()
+            assert shown == want, f"{path.name}:{number}"
+
+
+@pytest.mark.parametrize("name", ["q_step", "q_sample"])
+def test_a_name_of_a_module_leads_back_to_its_cell(site, name):
+    """The link above a part and `export.py --locate` agree on the chapter."""
+    page = listing(site, "forward")
+    before = page[: page.index(f'id="{name}"')]
+    line = re.findall(r'id="L(\d+)"', before)[-1]
+    command = [sys.executable, "tools/export.py", "--locate", f"forward.py:{line}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    chapter = Path(done.stdout.split(":")[0]).stem
+    slug = re.sub(r"^\d+-", "", chapter)
+    assert f'href="/{slug}/#export-forward-{name}"' in page
+    assert f'id="export-forward-{name}"' in (site / slug / "index.html").read_text()
+
+
+def test_the_list_of_modules_is_in_reading_order(site):
+    page = (site / "modules" / "index.html").read_text("utf-8")
+    order = re.findall(r'<dt><a href="/modules/(\w+)/">', page)
+    assert set(order) == {path.stem for path in (ROOT / "ddpm_lit").glob("*.py")}
+    known = ["checks", "schedules", "forward", "posterior", "elbo", "unet", "training"]
+    assert [name for name in order if name in known] == known

@@ -1,0 +1,351 @@
+"""The rendered book in a real browser: every page, narrow and wide, light and dark.
+
+Every page is loaded once at each width, and looked at in both colour schemes. What
+was seen is kept, and each test below asks one question about all of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urldefrag, urlsplit
+
+import pytest
+from browser import chromium
+from playwright.sync_api import Browser, Page
+from serve import serve
+
+from conftest import ROOT, copy_book
+
+NARROW, WIDE = 390, 1440
+SCHEMES = ("light", "dark")
+AXE = ROOT / "theme" / "node_modules" / "axe-core" / "axe.min.js"
+STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+# Pages that are alike are judged once: the longest module and the list of them.
+JUDGED_MODULES = ("modules/", "modules/training/")
+
+LOOK = """async () => {
+  for (const image of document.images) image.loading = 'eager';
+  await Promise.all([...document.images].map(image => image.decode().catch(() => {})));
+  const text = document.querySelector('main').cloneNode(true);
+  for (const code of text.querySelectorAll('pre, code, .katex, script')) code.remove();
+  return {
+    ids: [...document.querySelectorAll('[id]')].map(each => each.id),
+    links: [...document.querySelectorAll('a[href]')].map(link => link.href),
+    // A reference to an equation, with the words that name it.
+    equations: [...document.querySelectorAll('main a[href*="#eq-"]')]
+      .map(link => [link.getAttribute('href'), link.textContent]),
+    text: text.textContent,
+    images: [...document.images].map(image => ({
+      src: image.src, alt: image.getAttribute('alt'), width: image.naturalWidth,
+    })),
+  };
+}"""
+OPEN = "document.querySelectorAll('details').forEach(each => { each.open = true; })"
+RUN_AXE = """async ([tags, rules]) => {
+  const found = await axe.run(document, {
+    resultTypes: ['violations'],
+    runOnly: rules ? {type: 'rule', values: rules} : {type: 'tag', values: tags},
+  });
+  return found.violations.flatMap(each =>
+    each.nodes.map(node => `${each.id}: ${node.target.join(' ')}`));
+}"""
+
+
+@dataclass
+class Seen:
+    """What the browser met on one page."""
+
+    ids: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    equations: list[tuple[str, str]] = field(default_factory=list)
+    text: str = ""
+    images: list[dict[str, Any]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    requested: set[str] = field(default_factory=set)
+    too_wide: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+
+
+def addresses(site: Path) -> list[str]:
+    """Every page of the site below its root; the book to print has a test file."""
+    found = sorted(p.parent.relative_to(site) for p in site.rglob("index.html"))
+    pages = ["" if str(p) == "." else f"{p}/" for p in found if str(p) != "print"]
+    return [*pages, "404.html"]
+
+
+def is_judged(name: str) -> bool:
+    return not name.startswith("modules/") or name in JUDGED_MODULES
+
+
+def watch(page: Page, seen: Seen) -> None:
+    """Record what the page says, asks for and does not get."""
+    page.on(
+        "console",
+        lambda message: (
+            seen.said.append(f"{message.type}: {message.text}")
+            if message.type in ("error", "warning")
+            else None
+        ),
+    )
+    page.on("pageerror", lambda error: seen.said.append(f"exception: {error}"))
+    page.on("request", lambda request: seen.requested.add(request.url))
+    page.on("requestfailed", lambda request: seen.failed.append(request.url))
+    page.on(
+        "response",
+        lambda answer: (
+            seen.failed.append(f"{answer.status} {answer.url}")
+            if answer.status >= 400
+            else None
+        ),
+    )
+
+
+def judge(page: Page, seen: Seen, where: str, rules: list[str] | None) -> None:
+    found = page.evaluate(RUN_AXE, [STANDARDS, rules])
+    seen.violations += [f"{where}: {violation}" for violation in found]
+
+
+def visit(browser: Browser, root: str, name: str) -> Seen:
+    """Load one page at both widths, and look at it in both colour schemes."""
+    seen = Seen()
+    for width in (NARROW, WIDE):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        watch(page, seen)
+        page.goto(f"{root}/{name}", wait_until="networkidle")
+        for key, value in page.evaluate(LOOK).items():
+            setattr(seen, key, value)
+        if width == WIDE:
+            page.evaluate(OPEN)  # what is folded is judged as well
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        if wide > width:
+            seen.too_wide.append(f"{name}: {wide} pixels wide in a window of {width}")
+        if is_judged(name):
+            page.add_script_tag(path=AXE)
+        for scheme in SCHEMES if is_judged(name) else ():
+            page.emulate_media(color_scheme=scheme)
+            # Only colours differ between the schemes.
+            rules = None if scheme == "light" else ["color-contrast"]
+            judge(page, seen, f"{width} pixels, {scheme}", rules)
+        page.close()
+    return seen
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def root(site) -> Iterator[str]:
+    with serve(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def book(browser, root, site) -> dict[str, Seen]:
+    """Every page of the site, as the browser saw it."""
+    return {name: visit(browser, root, name) for name in addresses(site)}
+
+
+def offenders(book: dict[str, Seen], name: str) -> list[str]:
+    return [
+        f"{page}: {each}" for page, seen in book.items() for each in getattr(seen, name)
+    ]
+
+
+def none(found: list[str]) -> bool:
+    """Show the first offenders, one a line, and how many there are."""
+    if found:
+        pytest.fail(f"{len(found)} found:\n" + "\n".join(found[:20]), pytrace=False)
+    return True
+
+
+def test_every_chapter_and_module_has_a_page(book):
+    chapters = len(list((ROOT / "chapters").glob("[0-9][0-9]-*.md")))
+    modules = {f"modules/{p.stem}/" for p in (ROOT / "ddpm_lit").glob("*.py")}
+    assert modules <= set(book), modules - set(book)
+    plain = [name for name in book if name.endswith("/") and "modules/" not in name]
+    assert len(plain) >= chapters, plain
+
+
+def test_the_console_stays_silent(book):
+    assert none(offenders(book, "said"))
+
+
+def test_every_request_succeeds_and_none_leaves_the_site(book, root):
+    assert none(offenders(book, "failed"))
+    foreign = [
+        f"{name}: {url}"
+        for name, seen in book.items()
+        for url in seen.requested
+        if not url.startswith((root, "data:", "blob:"))
+    ]
+    assert none(foreign)
+
+
+def test_no_page_scrolls_sideways(book):
+    assert none(offenders(book, "too_wide"))
+
+
+def dead_links(book: dict[str, Seen], site: Path, root: str) -> list[str]:
+    """Links whose page, file or place is not there."""
+    dead = []
+    for name, seen in book.items():
+        for link in set(seen.links):
+            address, place = urldefrag(link)
+            if not address.startswith(root):
+                continue
+            target = urlsplit(address).path[len(urlsplit(root).path) :].lstrip("/")
+            if target in book:
+                is_there = not place or place in book[target].ids
+            else:
+                is_there = (site / target).is_file()
+            if not is_there:
+                dead.append(f"{name}: {link}")
+    return dead
+
+
+def test_every_link_and_anchor_resolves(book, site, root):
+    assert none(dead_links(book, site, root))
+
+
+def test_no_id_is_used_twice(book):
+    doubles = [
+        f"{name}: {each}"
+        for name, seen in book.items()
+        for each in {i for i in seen.ids if seen.ids.count(i) > 1}
+    ]
+    assert none(doubles)
+
+
+def test_every_reference_to_an_equation_shows_its_number(book):
+    references = [
+        (n, href, text) for n, s in book.items() for href, text in s.equations
+    ]
+    assert len(references) > 200
+    assert none(
+        [
+            f"{name}: {href} reads {text!r}"
+            for name, href, text in references
+            if not re.search(r"\(\w+\.\d+\)", text)
+        ]
+    )
+
+
+RAW = re.compile(
+    r"\{[a-z:]+\}`|\{cite|\{eq\}|\?\?|:::|```|\$[^\s$][^$\n]*\$|\\[a-zA-Z]{2,}|\$\$"
+)
+
+
+def test_no_markup_is_left_in_the_text(book):
+    left = [
+        f"{name}: {found[0]!r}"
+        for name, seen in book.items()
+        for found in RAW.finditer(seen.text)
+    ]
+    assert none(left)
+
+
+def test_every_image_loads_and_has_an_alternative(book):
+    assert sum(len(seen.images) for seen in book.values()) > 30
+    bad = [
+        f"{name}: {image['src']} has width {image['width']}, alt {image['alt']!r}"
+        for name, seen in book.items()
+        for image in seen.images
+        if not image["width"] or not (image["alt"] or "").strip()
+    ]
+    assert none(bad)
+
+
+def test_no_violation_of_wcag_2_2_aa(book):
+    assert none(offenders(book, "violations"))
+
+
+@cache
+def gzipped(path: Path) -> int:
+    return len(gzip.compress(path.read_bytes(), 6))
+
+
+def test_a_page_is_light(book, site, root):
+    heavy = []
+    for name, seen in book.items():
+        images = {image["src"] for image in seen.images}
+        paths = {
+            url: site / urlsplit(url).path.lstrip("/")
+            for url in seen.requested
+            if url.startswith(root)
+        }
+        sizes = {
+            url: gzipped(path / "index.html" if path.is_dir() else path)
+            for url, path in paths.items()
+        }
+        text = sum(size for url, size in sizes.items() if url not in images)
+        whole = sum(sizes.values())
+        if text > 600_000 or whole > 2_000_000:
+            heavy.append(f"{name}: {text} bytes without figures, {whole} with them")
+    assert none(heavy)
+
+
+@pytest.fixture(scope="module")
+def plain(browser, root) -> Iterator[Page]:
+    """A chapter in a browser without scripts."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{root}/forward-process/", wait_until="networkidle")
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("what", "selector", "least"),
+    [
+        ("paragraphs", "main p", 30),
+        ("equations", ".equation .katex-html", 8),
+        ("figures", "main figure img", 2),
+        ("stills of live figures", ".live img", 1),
+        ("the table of contents", "#contents a", 11),
+    ],
+)
+def test_a_chapter_can_be_read_without_scripts(plain, what, selector, least):
+    shown = [each for each in plain.locator(selector).all() if each.is_visible()]
+    assert len(shown) >= least, f"{len(shown)} {what} are visible, of {least}"
+
+
+def test_the_book_works_below_a_path(browser, site, tmp_path):
+    """Built again for /some/where from the results at hand, and crawled there."""
+    copy = copy_book(tmp_path / "book")
+    command = [sys.executable, ROOT / "tools/book.py", "--root", copy, "--no-execute"]
+    env = {**os.environ, "BASE_URL": "/some/where"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = copy / "_build" / "html"
+    with serve(built, "/some/where") as address:
+        book = {}
+        for name in addresses(built):
+            seen = book[name] = Seen()
+            page = browser.new_page()
+            watch(page, seen)
+            page.goto(f"{address}/{name}", wait_until="networkidle")
+            for key, value in page.evaluate(LOOK).items():
+                setattr(seen, key, value)
+            page.close()
+        assert none(offenders(book, "failed") + offenders(book, "said"))
+        assert none(dead_links(book, built, address))
+        outside = [
+            f"{name}: {link}"
+            for name, seen in book.items()
+            for link in [*seen.links, *seen.requested]
+            if "127.0.0.1" in link and not link.startswith(f"{address}/")
+        ]
+        assert none(outside)

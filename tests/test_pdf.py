@@ -1,0 +1,109 @@
+"""The whole book as a PDF: complete, linked, and nothing cut off at the margin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browser import chromium
+from pdf import print_book
+from pypdf import PdfReader
+from serve import serve
+
+from conftest import ROOT
+
+TOO_WIDE = """selectors => [...document.querySelectorAll(selectors)]
+  .filter(each => each.scrollWidth > each.clientWidth + 1)
+  .map(each => `${each.scrollWidth} > ${each.clientWidth}: ` +
+    each.textContent.slice(0, 60))
+"""
+
+
+@pytest.fixture(scope="module")
+def pdf(site) -> PdfReader:
+    return PdfReader(print_book(ROOT))
+
+
+@pytest.fixture(scope="module")
+def text(pdf) -> str:
+    return "\n".join(page.extract_text() for page in pdf.pages)
+
+
+def chapters() -> list[tuple[str, str]]:
+    """Number and title of each chapter, as the contents show them."""
+    found = []
+    for path in sorted((ROOT / "chapters").glob("[0-9][0-9]-*.md")):
+        source = path.read_text("utf-8")
+        number = re.search(r"enumerator: (\w+)\.%s", source)
+        title = re.search(r"^# (.+)$", source, re.M)
+        assert number and title, path
+        found.append((number[1], title[1]))
+    return found
+
+
+def links(pdf: PdfReader) -> Iterator[tuple[int, Any]]:
+    """(page from 1, link) for each link of the document."""
+    for number, page in enumerate(pdf.pages, 1):
+        for note in page.get("/Annots") or []:
+            if note.get_object().get("/Subtype") == "/Link":
+                yield number, note.get_object()
+
+
+def test_it_is_a_book_with_an_outline_and_tags(pdf):
+    assert 80 <= len(pdf.pages) <= 400
+    assert pdf.metadata and pdf.metadata.title == "Denoising Diffusion, Literately"
+    root = pdf.trailer["/Root"]
+    assert root["/MarkInfo"]["/Marked"] and "/StructTreeRoot" in root, "not tagged"
+    titles = {entry.title for entry in pdf.outline if not isinstance(entry, list)}
+    missing = [title for _, title in chapters() if title not in titles]
+    assert not missing, f"not in the outline: {missing}"
+
+
+def test_every_link_stays_inside_or_leads_to_the_web(pdf):
+    inner, lost = 0, []
+    for page, link in links(pdf):
+        target = link.get("/Dest")
+        address = link.get("/A", {}).get("/URI", "")
+        if target is not None:
+            inner += 1
+            if isinstance(target, str) and target not in pdf.named_destinations:
+                lost.append(f"page {page}: {target}")
+        elif not address.startswith("https://") or "127.0.0.1" in address:
+            lost.append(f"page {page}: {address or link}")
+    assert not lost, lost[:20]
+    assert inner > 300, f"{inner} links inside the document"
+
+
+def test_the_contents_give_the_page_of_each_chapter(pdf):
+    contents = pdf.pages[1].extract_text()
+    wrong = []
+    for _, title in chapters():
+        stated = re.search(re.escape(title) + r"\s*(\d+)", contents)
+        page = int(stated[1]) if stated else 0
+        if not page or title not in pdf.pages[page - 1].extract_text():
+            wrong.append(f"{title}: page {page}")
+    assert not wrong, wrong
+
+
+def test_every_equation_number_is_printed(text):
+    missing = []
+    for (number, _), path in zip(
+        chapters(), sorted((ROOT / "chapters").glob("[0-9][0-9]-*.md")), strict=True
+    ):
+        count = len(re.findall(r"^\$\$ \(eq-", path.read_text("utf-8"), re.M))
+        names = [f"({number}.{i})" for i in range(1, count + 1)]
+        missing += [name for name in names if name not in text]
+    assert not missing, missing
+
+
+def test_nothing_is_cut_off_at_the_margin(site):
+    with serve(site) as root, chromium() as browser:
+        # The width between the margins of @page, in pixels of CSS.
+        page = browser.new_page(viewport={"width": 650, "height": 950})
+        page.emulate_media(media="print")
+        page.goto(f"{root}/print/", wait_until="networkidle")
+        for what in ("pre", ".equation-body", ".table-box", ".output-html"):
+            cut = page.evaluate(TOO_WIDE, what)
+            assert not cut, f"{what} is wider than the page: {cut[:10]}"

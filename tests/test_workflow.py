@@ -1,0 +1,58 @@
+"""What runs on the host of the repository is what the README tells a reader to run."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import ROOT
+
+TEXT = (ROOT / ".github" / "workflows" / "book.yml").read_text("utf-8")
+WORKFLOW = yaml.safe_load(TEXT)
+STEPS: list[dict[str, Any]] = [
+    step for job in WORKFLOW["jobs"].values() for step in job["steps"]
+]
+
+
+def commands() -> set[str]:
+    """The commands in the README's blocks, without their comments."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    blocks = re.findall(r"^```\n(.*?)^```", readme, re.M | re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return {line.split("#")[0].strip() for line in lines}
+
+
+def test_every_action_is_pinned_to_a_commit_and_names_its_version():
+    used = re.findall(r"uses: (.*)", TEXT)
+    assert len(used) == sum("uses" in step for step in STEPS) >= 5
+    for line in used:
+        pinned = re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)
+        assert pinned, f"not an official action pinned to a commit: {line}"
+
+
+def test_every_step_runs_a_command_of_the_readme():
+    runs = [step["run"].strip() for step in STEPS if "run" in step]
+    assert runs == ["make test", "make book"]
+    assert set(runs) <= commands()
+
+
+def test_only_the_deployment_may_write():
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+    for name, job in WORKFLOW["jobs"].items():
+        writes = {k for k, v in job.get("permissions", {}).items() if v == "write"}
+        assert writes == ({"pages", "id-token"} if name == "deploy" else set()), name
+
+
+@pytest.mark.parametrize("name", WORKFLOW["jobs"])
+def test_only_a_push_to_main_is_published(name):
+    # YAML reads the key `on` as the truth value.
+    events = WORKFLOW[True]
+    assert events["push"] == {"branches": ["main"]} and "pull_request" in events
+    job = WORKFLOW["jobs"][name]
+    publishing = [s for s in job["steps"] if "pages" in s.get("uses", "")]
+    guarded = job.get("if") == "github.event_name == 'push'"
+    for step in publishing:
+        assert guarded or step["if"] == "github.event_name == 'push'", step

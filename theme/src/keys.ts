@@ -1,0 +1,93 @@
+// Keys: search, the pages before and after, and a dialog that lists them all.
+import { closeOnBackdrop, element, recall, remember } from './dom';
+
+const SETTING = 'single-keys';
+const singleKeys = () => recall(SETTING) !== 'off';
+
+const OWN_KEYS =
+  'input, textarea, select, [contenteditable], audio, video, dialog, ' +
+  '[role=slider], [role=tab], [role=radio], [role=listbox], [role=menu]';
+
+/** Would this element, or a box around it, scroll sideways? */
+function scrollsSideways(start: Element | null): boolean {
+  for (let box = start; box; box = box.parentElement) {
+    if (box.scrollWidth <= box.clientWidth + 1) continue;
+    if (box === document.documentElement) return true;
+    if (/auto|scroll/.test(getComputedStyle(box).overflowX)) return true;
+  }
+  return false;
+}
+
+function turnPage(rel: 'prev' | 'next'): void {
+  document.querySelector<HTMLAnchorElement>(`.neighbours a[rel=${rel}]`)?.click();
+}
+
+const ROWS: [string[], string][] = [
+  [['Ctrl K', '/'], 'Search'],
+  [['←', '→'], 'Previous and next page'],
+  [['?'], 'This list'],
+  [['Esc'], 'Close a preview or a dialog'],
+];
+
+function shortcutsDialog(): HTMLDialogElement {
+  const toggle = element('input', { type: 'checkbox' });
+  toggle.checked = singleKeys();
+  toggle.addEventListener('change', () => remember(SETTING, toggle.checked ? null : 'off'));
+  const close = element('button', { type: 'button' }, 'Close');
+  const rows = ROWS.map(([keys, what]) => {
+    const shown = keys.flatMap((key, i) => [...(i ? [' '] : []), element('kbd', {}, key)]);
+    return element('div', {}, element('dt', {}, ...shown), element('dd', {}, what));
+  });
+  const dialog = element(
+    'dialog',
+    { class: 'shortcuts', 'aria-labelledby': 'shortcuts-title' },
+    element('h2', { id: 'shortcuts-title' }, 'Keyboard'),
+    element('dl', {}, ...rows),
+    element('label', {}, toggle, ' Single keys (/, ?, ← and →) are on'),
+    close,
+  );
+  close.addEventListener('click', () => dialog.close());
+  closeOnBackdrop(dialog);
+  document.body.append(dialog);
+  return dialog;
+}
+
+let dialog: HTMLDialogElement | undefined;
+
+function showShortcuts(): void {
+  dialog ??= shortcutsDialog();
+  if (!dialog.open) dialog.showModal();
+}
+
+function openSearch(): void {
+  void import('./search').then((module) => module.openSearch());
+}
+
+function onKey(event: KeyboardEvent): void {
+  if (event.defaultPrevented || event.isComposing) return;
+  const target = event.target as Element;
+  const isCommand = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
+  if (isCommand && event.key.toLowerCase() === 'k') {
+    event.preventDefault();
+    if (!document.querySelector('dialog[open]:not(.search)')) openSearch();
+    return;
+  }
+  const isModified = event.ctrlKey || event.metaKey || event.altKey;
+  if (isModified || !singleKeys() || target.closest(OWN_KEYS)) return;
+  if (document.querySelector('dialog[open]')) return;
+  const isTurn = event.key === 'ArrowLeft' || event.key === 'ArrowRight';
+  if (event.key === '/') {
+    event.preventDefault();
+    openSearch();
+  } else if (event.key === '?') {
+    showShortcuts();
+  } else if (isTurn && !event.shiftKey && !scrollsSideways(target)) {
+    turnPage(event.key === 'ArrowLeft' ? 'prev' : 'next');
+  }
+}
+
+export function keys(): void {
+  document.addEventListener('keydown', onKey);
+  document.querySelector('.search-button')?.addEventListener('click', openSearch);
+  document.querySelector('.keys-button')?.addEventListener('click', showShortcuts);
+}

@@ -1,0 +1,151 @@
+import type { Page } from './types';
+import { MODULES, type Site } from './site';
+import type { Module, Part } from './package';
+import { highlight } from './code';
+import { Frame, renderIn } from './page';
+
+/** Colours may span lines: each line is given all the spans it lies in. */
+function highlightedLines(source: string): string[] {
+  const open: string[] = [];
+  const html = highlight(source, 'python') ?? '';
+  return html.split('\n').map((line) => {
+    const before = open.join('');
+    for (const [tag] of line.matchAll(/<span[^>]*>|<\/span>/g)) {
+      if (tag === '</span>') open.pop();
+      else open.push(tag);
+    }
+    return before + line + '</span>'.repeat(open.length);
+  });
+}
+
+/** The line that the exporter writes above each part, as a link to its cell. */
+function Mark({ site, part }: { site: Site; part: Part }) {
+  const { location, slug, frontmatter } = part.page;
+  return (
+    <a className="mark" href={`${site.href(slug)}#${part.anchor}`}>
+      # {location.slice(1)} <span className="mark-title">{frontmatter.title}</span>
+    </a>
+  );
+}
+
+function Listing({ site, module }: { site: Site; module: Module }) {
+  const marks = new Map(module.parts.map((part) => [part.line, part]));
+  const names = new Map([...module.names].map(([name, line]) => [line, name]));
+  return (
+    <div className="code listing">
+      <pre tabIndex={0} role="group" aria-label={module.file}>
+        <code>
+          {highlightedLines(module.source).map((html, i) => {
+            const number = i + 1;
+            const part = marks.get(number);
+            const name = names.get(number);
+            return (
+              <span className="line" id={`L${number}`} key={number}>
+                <a
+                  className="line-number"
+                  href={`#L${number}`}
+                  tabIndex={-1}
+                  aria-label={`Line ${number}`}
+                  data-line={number}
+                />
+                {part && <Mark site={site} part={part} />}
+                {!part && (
+                  <span
+                    className="line-text"
+                    id={name}
+                    dangerouslySetInnerHTML={{ __html: html }}
+                  />
+                )}
+                {'\n'}
+              </span>
+            );
+          })}
+        </code>
+      </pre>
+    </div>
+  );
+}
+
+function Names({ module }: { module: Module }) {
+  if (module.names.size < 2) return null;
+  return (
+    <nav className="outline names" aria-label="Names in this module">
+      <p className="outline-title">In this module</p>
+      <ol>
+        {[...module.names.keys()].map((name) => (
+          <li key={name}>
+            <a href={`#${name}`}>{name}</a>
+          </li>
+        ))}
+      </ol>
+    </nav>
+  );
+}
+
+/** Something to show that no chapter holds. */
+function pageOf(title: string, description: string): Page {
+  return {
+    slug: MODULES,
+    location: '',
+    frontmatter: { title, description },
+    mdast: { type: 'root' },
+  };
+}
+
+/** The page of one module: its source, each part linked to the cell it comes from. */
+export function renderModule(site: Site, module: Module): string {
+  const page = pageOf(module.file, module.summary);
+  const body = (
+    <Frame
+      site={site}
+      page={page}
+      className="module"
+      outline={<Names module={module} />}
+    >
+      <article>
+        <p className="kicker">
+          <a href={site.moduleHref()}>The package</a>
+        </p>
+        <h1>
+          <code>{module.file}</code>
+        </h1>
+        <p className="standfirst">{module.summary}</p>
+        <Listing site={site} module={module} />
+      </article>
+    </Frame>
+  );
+  return `<!doctype html>${renderIn(site, page, body)}`;
+}
+
+/** The list of all modules, in the order in which the book writes them. */
+export function renderModules(site: Site): string {
+  const { name, modules } = site.package;
+  const page = pageOf(name, `The modules of ${name}, in the order of the book.`);
+  const body = (
+    <Frame site={site} page={page}>
+      <article>
+        <p className="kicker">The package</p>
+        <h1>
+          <code>{name}</code>
+        </h1>
+        <p className="standfirst">
+          Every line of it stands in a chapter. The modules, in the order in which the
+          book writes them:
+        </p>
+        <dl className="modules">
+          {modules.map((module) => (
+            <div key={module.name}>
+              <dt>
+                <a href={site.moduleHref(module.name)}>
+                  <code>{module.name}</code>
+                </a>
+              </dt>
+              <dd>{module.summary}</dd>
+            </div>
+          ))}
+        </dl>
+      </article>
+    </Frame>
+  );
+  return `<!doctype html>${renderIn(site, page, body)}`;
+}

@@ -1,0 +1,110 @@
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Node, Page, TocEntry } from './types';
+import { tagged, walk } from './tree';
+
+/** The lines of a module that one cell of a chapter was written to. */
+export interface Part {
+  /** The line of its mark, `# chapters/NN-name.md`, counted from 1. */
+  line: number;
+  /** The first name it defines, or its line as `L12`: an id of the module's page. */
+  name: string;
+  page: Page;
+  /** The id of the cell in its chapter. */
+  anchor: string;
+}
+
+export interface Module {
+  name: string;
+  file: string;
+  source: string;
+  summary: string;
+  parts: Part[];
+  /** Top-level name -> its line. */
+  names: Map<string, number>;
+}
+
+const MARK = /^# (chapters\/\S+\.md)$/;
+const NAME = /^(?:(?:async )?(?:def|class) (\w+)|(\w+)(?:: [^=]+)? = )/;
+
+/** The Python package beside the book, and which cell each part of it comes from. */
+export class Package {
+  readonly modules: Module[] = [];
+  private readonly cells = new Map<Node, Part>();
+
+  constructor(
+    root: string,
+    readonly name: string,
+    toc: TocEntry[],
+    pages: Map<string, Page>,
+    problems: string[],
+  ) {
+    for (const [module, cells] of exportedCells(toc, pages)) {
+      const file = `${name}/${module}.py`;
+      if (!existsSync(join(root, file))) {
+        const place = cells[0].page.location.slice(1);
+        problems.push(`${place} the tag "export.${module}" names no module: no ${file}`);
+        continue;
+      }
+      const source = readFileSync(join(root, file), 'utf8').trimEnd();
+      this.add(module, file, source, cells, problems);
+    }
+    for (const file of existsSync(join(root, name)) ? readdirSync(join(root, name)) : []) {
+      const known = this.modules.some((module) => module.file === `${name}/${file}`);
+      if (file.endsWith('.py') && !known) problems.push(`${name}/${file} no cell exports it`);
+    }
+  }
+
+  private add(name: string, file: string, source: string, cells: Cell[], problems: string[]) {
+    const lines = source.split('\n');
+    const marks = lines.flatMap((line, i) => (MARK.test(line) ? [i] : []));
+    if (marks.length !== cells.length) {
+      problems.push(`${file} is not what the chapters say; run \`make export\``);
+      return;
+    }
+    const first = marks[0] ?? 0;
+    const names = new Map<string, number>();
+    lines.forEach((line, i) => {
+      const found = i > first ? topName(line) : undefined;
+      if (found && !names.has(found)) names.set(found, i + 1);
+    });
+    const parts = marks.map((mark, i): Part => {
+      const body = lines.slice(mark + 1, marks[i + 1]);
+      const own = body.map(topName).find(Boolean) ?? `L${mark + 1}`;
+      const part = { line: mark + 1, name: own, page: cells[i].page };
+      return { ...part, anchor: `export-${name}-${own}` };
+    });
+    parts.forEach((part, i) => this.cells.set(cells[i].node, part));
+    const summary = /^"""(.+?)(?:"""|$)/m.exec(source)?.[1] ?? '';
+    this.modules.push({ name, file, source, summary, parts, names });
+  }
+
+  /** Where an exported cell went. */
+  part(cell: Node): Part | undefined {
+    return this.cells.get(cell);
+  }
+}
+
+const topName = (line: string): string | undefined => {
+  const found = NAME.exec(line);
+  return found?.[1] ?? found?.[2];
+};
+
+interface Cell {
+  node: Node;
+  page: Page;
+}
+
+/** Module -> the cells that are written to it, both in reading order. */
+function exportedCells(toc: TocEntry[], pages: Map<string, Page>): Map<string, Cell[]> {
+  const found = new Map<string, Cell[]>();
+  for (const page of toc.flatMap((entry) => pages.get(entry.slug ?? '') ?? [])) {
+    for (const node of walk(page.mdast)) {
+      if (node.kind !== 'notebook-code') continue;
+      for (const module of tagged(node, 'export')) {
+        found.set(module, [...(found.get(module) ?? []), { node, page }]);
+      }
+    }
+  }
+  return found;
+}

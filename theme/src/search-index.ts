@@ -1,0 +1,151 @@
+// What search looks through: one entry for each page, section, numbered equation,
+// figure, table, exercise, box, module and name of the package. Written when the site is.
+import { capital, isExercise, mathText } from './tree';
+import { slugPath, type Site } from './site';
+import type { Node, Page } from './types';
+
+export interface Entry {
+  kind: string;
+  title: string;
+  /** Address from the root of the site, without a slash in front. */
+  href: string;
+  page: string;
+  text: string;
+  /** What a reader may type to get here and nowhere else. */
+  label?: string;
+  number?: string;
+}
+
+// Display formulas are unreadable in a line of text; those with a number are entries.
+const SILENT = ['captionNumber', 'code', 'footnoteReference', 'math', 'outputs'];
+const BLOCKS = ['paragraph', 'listItem', 'tableRow', 'caption', 'definitionTerm'];
+
+function text(node: Node): string {
+  if (SILENT.includes(node.type)) return '';
+  if (node.type === 'inlineMath') return mathText(node);
+  // A reference that is still its label says nothing to a reader.
+  if (node.type === 'mystRole') return '…';
+  const inner = node.value ?? (node.children ?? []).map(text).join('');
+  const spaced = node.type === 'tableCell' || BLOCKS.includes(node.type);
+  return spaced ? `${inner} ` : inner;
+}
+
+const clean = (words: string) => words.replace(/\s+/g, ' ').trim();
+
+class PageIndex {
+  readonly entries: Entry[];
+  /** The page itself, until the first heading. */
+  private section: Entry;
+  private lastParagraph = '';
+  private readonly place: Pick<Entry, 'href' | 'page'>;
+
+  constructor(site: Site, slug: string, page: Page) {
+    const entry = site.toc.find((each) => each.slug === slug);
+    const title = page.frontmatter.title ?? site.title;
+    const name = entry?.number ? `${entry.number} ${title}` : title;
+    this.place = { href: pathOf(site, slug), page: name };
+    const description = page.frontmatter.description ?? '';
+    this.section = { kind: 'page', title, ...this.place, text: description };
+    this.entries = [this.section];
+    this.visit(page.mdast);
+    for (const each of this.entries) each.text = clean(each.text);
+  }
+
+  private add(kind: string, title: string, node: Node, words: string): Entry {
+    const href = `${this.place.href}#${node.html_id}`;
+    const { label, enumerator: number } = node;
+    const entry = { kind, title, page: this.place.page, href, text: words };
+    this.entries.push(number ? { ...entry, label, number } : entry);
+    return entry;
+  }
+
+  private visit(node: Node): void {
+    if (node.data?.part === 'toc:project') return;
+    if (node.type === 'heading' && node.html_id) {
+      const unnumbered = { ...node, enumerator: undefined };
+      this.section = this.add('section', clean(text(node)), unnumbered, '');
+    } else if (node.type === 'math') {
+      this.equation(node);
+    } else if (node.type === 'container' && node.enumerator) {
+      this.figure(node);
+    } else if (isExercise(node)) {
+      this.exercise(node);
+    } else if (BLOCKS.includes(node.type)) {
+      this.lastParagraph = text(node);
+      this.section.text += this.lastParagraph;
+    } else {
+      this.box(node);
+      for (const child of node.children ?? []) this.visit(child);
+    }
+  }
+
+  private equation(node: Node): void {
+    if (!node.enumerator || !node.html_id) return;
+    const before = clean(this.lastParagraph).split(/(?<=[.?!]) /).at(-1);
+    const title = `Equation (${node.enumerator})`;
+    this.add('equation', title, node, `${before} ${mathText(node)}`);
+  }
+
+  private figure(node: Node): void {
+    const kind = node.kind === 'table' ? 'table' : 'figure';
+    const title = `${capital(kind)} ${node.enumerator}`;
+    const caption = node.children?.find((child) => child.type === 'caption');
+    this.add(kind, title, node, caption ? text(caption) : '');
+  }
+
+  private exercise(node: Node): void {
+    const [title, ...rest] = node.children!;
+    const name = clean(text(title)).replace(/\.$/, '');
+    const numbered = { ...node, enumerator: name.split(' ')[1] };
+    this.add('exercise', name, numbered, rest.map(text).join(''));
+  }
+
+  private box(node: Node): void {
+    const [first, ...rest] = node.children ?? [];
+    if (!node.html_id || first?.type !== 'admonitionTitle') return;
+    const number = node.enumerator ? ` ${node.enumerator}` : '';
+    const kind = node.type === 'proof' ? node.kind : node.type;
+    const title = number ? `${capital(kind)}${number}: ${text(first)}` : text(first);
+    this.add('note', title, node, rest.map(text).join(''));
+  }
+}
+
+const pathOf = (site: Site, slug: string) =>
+  slug === site.index ? '' : `${slugPath(slug)}/`;
+
+const moduleName = (site: Site, module: string) =>
+  `${site.options.package ?? ''}.${module}`.replace(/^\.|\.__init__$/, '');
+
+function modules(site: Site): Entry[] {
+  return site.package.modules.map(({ name, file, summary }) => {
+    const href = site.moduleHref(name).slice(site.base.length + 1);
+    return { kind: 'module', title: file, page: site.package.name, href, text: summary };
+  });
+}
+
+function identifiers(site: Site): Entry[] {
+  return site.identifiers.all.map(({ name, kind, slug, id, module, signature, summary }) => {
+    const href = `${pathOf(site, slug)}#${id}`;
+    const page = moduleName(site, module);
+    return { kind, title: name, page, href, text: summary || signature };
+  });
+}
+
+/** What the preview of a name shows. */
+export function identifierPreviews(site: Site) {
+  const previews = [...site.identifiers.unambiguous.values()].map(
+    ({ name, slug, module, signature, summary }) => {
+      const page = site.pages.get(slug)?.frontmatter.title;
+      const place = `${moduleName(site, module)} · ${page}`;
+      return [name, { signature, summary, place }];
+    },
+  );
+  return Object.fromEntries(previews);
+}
+
+export function searchIndex(site: Site): Entry[] {
+  const pages = [...site.pages].flatMap(
+    ([slug, page]) => new PageIndex(site, slug, page).entries,
+  );
+  return [...pages, ...modules(site), ...identifiers(site)];
+}

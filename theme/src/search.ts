@@ -1,0 +1,242 @@
+// Search: fetched, with its index, when a reader first opens it.
+import MiniSearch, { type SearchResult } from 'minisearch';
+import { closeOnBackdrop, element, siteUrl } from './dom';
+import type { Entry } from './search-index';
+
+const LIMIT = 30;
+const KINDS: Record<string, string> = {
+  eq: 'equation',
+  fig: 'figure',
+  tab: 'table',
+  ex: 'exercise',
+};
+const IDENTIFIERS = ['function', 'class', 'constant'];
+
+/** Words, and for compounds such as q_sample, 2.3 and eq-kernel also their parts. */
+function tokenize(text: string): string[] {
+  const words = text.match(/[\p{L}\p{N}_]+(?:[.'’-][\p{L}\p{N}_]+)*/gu) ?? [];
+  return words.flatMap((word) => {
+    const pieces = word.split(/[_.'’-]+/).filter(Boolean);
+    return pieces.length > 1 ? [word, pieces.join(''), ...pieces] : pieces;
+  });
+}
+
+function createIndex(entries: Entry[]): MiniSearch {
+  const index = new MiniSearch({
+    fields: ['title', 'label', 'number', 'text'],
+    idField: 'id',
+    tokenize,
+    searchOptions: {
+      boost: { title: 4, label: 4, number: 4 },
+      boostDocument: (id) => (IDENTIFIERS.includes(entries[id as number].kind) ? 1.3 : 1),
+      prefix: true,
+      fuzzy: (term) => (term.length > 5 ? 0.2 : false),
+      combineWith: 'AND',
+    },
+  });
+  index.addAll(entries.map((entry, id) => ({ ...entry, id })));
+  return index;
+}
+
+/** What the query names outright: an identifier, "eq-kernel", "(2.3)", "fig 3.1". */
+function named(entries: Entry[], query: string): Entry[] {
+  const wanted = query.toLowerCase();
+  const number = /^(eq|fig|tab|ex)?[a-z]*\.?\s*\(?([a-z\d]+\.\d+)\)?$/.exec(wanted);
+  if (number) {
+    const kind = KINDS[number[1]];
+    return entries.filter(
+      (entry) =>
+        entry.number?.toLowerCase() === number[2] && (!kind || entry.kind === kind),
+    );
+  }
+  return entries.filter(
+    (entry) =>
+      entry.label?.toLowerCase() === wanted ||
+      (IDENTIFIERS.includes(entry.kind) && entry.title.toLowerCase() === wanted),
+  );
+}
+
+interface Hit {
+  entry: Entry;
+  terms: string[];
+}
+
+function find(entries: Entry[], index: MiniSearch, query: string): Hit[] {
+  const words = query.trim();
+  const exact = named(entries, words);
+  let results: SearchResult[] = index.search(words);
+  if (!results.length) results = index.search(words, { combineWith: 'OR' });
+  const found = results
+    .map(({ id, terms }) => ({ entry: entries[id as number], terms }))
+    .filter(({ entry }) => !exact.includes(entry));
+  const first = exact.map((entry) => ({ entry, terms: tokenize(words) }));
+  return [...first, ...found].slice(0, LIMIT);
+}
+
+/** The text with every found word marked. */
+function marked(text: string, terms: string[]): (string | HTMLElement)[] {
+  if (!terms.length) return [text];
+  const longest = [...terms].sort((a, b) => b.length - a.length);
+  const escaped = longest.map((term) => term.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  const pattern = new RegExp(`(?<![\\p{L}\\p{N}])(${escaped.join('|')})`, 'giu');
+  return text
+    .split(pattern)
+    .map((piece, i) => (i % 2 ? element('mark', {}, piece) : piece));
+}
+
+/** The part of a text around the first found word. */
+function excerpt(text: string, terms: string[]): string {
+  const lower = text.toLowerCase();
+  const places = terms.map((term) => lower.indexOf(term)).filter((place) => place >= 0);
+  const start = Math.max(0, Math.min(...places, text.length) - 60);
+  const from = start && places.length ? text.indexOf(' ', start) + 1 : 0;
+  return (from ? '… ' : '') + text.slice(from, from + 180);
+}
+
+function option({ entry, terms }: Hit, i: number): HTMLAnchorElement {
+  const isName = IDENTIFIERS.includes(entry.kind);
+  const title = isName ? 'hit-title hit-name' : 'hit-title';
+  const link = element(
+    'a',
+    {
+      role: 'option',
+      id: `search-option-${i}`,
+      href: siteUrl(entry.href),
+      tabindex: '-1',
+      'aria-selected': 'false',
+    },
+    element('span', { class: 'hit-kind' }, entry.kind),
+    element('span', { class: title }, ...marked(entry.title, terms)),
+    element('span', { class: 'hit-page' }, entry.kind === 'page' ? '' : entry.page),
+  );
+  const words = excerpt(entry.text, terms);
+  if (words) link.append(element('span', { class: 'hit-text' }, ...marked(words, terms)));
+  return link;
+}
+
+const WHAT = 'Chapters, equations, figures, exercises and every name of the package.';
+
+function counted(hits: number): string {
+  if (hits === LIMIT) return `The first ${LIMIT} results`;
+  if (hits) return hits === 1 ? '1 result' : `${hits} results`;
+  return 'Nothing in the book matches this.';
+}
+
+class SearchDialog {
+  private readonly input = element('input', {
+    // Not "search": there Escape would empty the field before it closes the dialog.
+    type: 'text',
+    inputmode: 'search',
+    role: 'combobox',
+    placeholder: 'Words, q_sample, eq 2.3 …',
+    autocomplete: 'off',
+    autocapitalize: 'off',
+    spellcheck: 'false',
+    enterkeyhint: 'go',
+    'aria-label': 'Search the book',
+    'aria-autocomplete': 'list',
+    'aria-expanded': 'false',
+    'aria-controls': 'search-results',
+  });
+  private readonly list = element('div', {
+    role: 'listbox',
+    id: 'search-results',
+    'aria-label': 'Results',
+  });
+  private readonly close = element('button', { type: 'button' }, 'Close');
+  private readonly status = element('p', { role: 'status', class: 'search-status' });
+  private readonly dialog = element(
+    'dialog',
+    { class: 'search', 'aria-label': 'Search the book' },
+    element(
+      'div',
+      { class: 'search-bar' },
+      this.input,
+      this.close,
+    ),
+    this.list,
+    this.status,
+  );
+  private selected = -1;
+
+  constructor(
+    private readonly entries: Entry[],
+    private readonly index: MiniSearch,
+  ) {
+    this.input.addEventListener('input', () => this.update());
+    this.input.addEventListener('keydown', (event) => this.key(event));
+    this.list.addEventListener('click', (event) => this.follow(event));
+    this.list.addEventListener('pointermove', (event) => {
+      const hovered = (event.target as Element).closest('[role=option]');
+      if (hovered) this.select([...this.list.children].indexOf(hovered), false);
+    });
+    this.close.addEventListener('click', () => this.dialog.close());
+    closeOnBackdrop(this.dialog);
+    document.body.append(this.dialog);
+    this.update();
+  }
+
+  open(): void {
+    if (!this.dialog.open) this.dialog.showModal();
+    this.input.focus();
+    this.input.select();
+  }
+
+  private update(): void {
+    const query = this.input.value.trim();
+    const hits = query ? find(this.entries, this.index, query) : [];
+    this.list.replaceChildren(...hits.map(option));
+    this.list.hidden = !hits.length;
+    this.input.setAttribute('aria-expanded', String(hits.length > 0));
+    this.list.scrollTop = 0;
+    this.select(hits.length ? 0 : -1);
+    this.status.textContent = query ? counted(hits.length) : WHAT;
+  }
+
+  private select(i: number, scroll = true): void {
+    this.list.children[this.selected]?.setAttribute('aria-selected', 'false');
+    this.selected = i;
+    const option = this.list.children[i];
+    option?.setAttribute('aria-selected', 'true');
+    if (option) this.input.setAttribute('aria-activedescendant', option.id);
+    else this.input.removeAttribute('aria-activedescendant');
+    if (scroll) option?.scrollIntoView({ block: 'nearest' });
+  }
+
+  private key(event: KeyboardEvent): void {
+    const count = this.list.children.length;
+    if (event.key === 'Enter') {
+      event.preventDefault();
+      (this.list.children[this.selected] as HTMLElement | undefined)?.click();
+    } else if (count && (event.key === 'ArrowDown' || event.key === 'ArrowUp')) {
+      event.preventDefault();
+      const step = event.key === 'ArrowDown' ? 1 : -1;
+      this.select((this.selected + step + count) % count);
+    }
+  }
+
+  /** The dialog gives the focus back before the page moves. */
+  private follow(event: MouseEvent): void {
+    const isPlain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.button);
+    if (isPlain && (event.target as Element).closest('a')) this.dialog.close();
+  }
+}
+
+let dialog: Promise<SearchDialog> | undefined;
+
+async function load(): Promise<SearchDialog> {
+  const answer = await fetch(siteUrl('search.json'));
+  if (!answer.ok) throw new Error(`search.json: ${answer.status}`);
+  const entries: Entry[] = await answer.json();
+  return new SearchDialog(entries, createIndex(entries));
+}
+
+export async function openSearch(): Promise<void> {
+  dialog ??= load();
+  try {
+    (await dialog).open();
+  } catch (error) {
+    dialog = undefined; // The next attempt asks again.
+    throw error;
+  }
+}

@@ -1,0 +1,45 @@
+import { basename } from 'node:path';
+import type { Node, Page } from './types';
+import type { Site } from './site';
+import { walk } from './tree';
+
+const isCell = (node: Node) => node.kind === 'notebook-code';
+
+/** How to install what the chapter imports, for a reader who has only the notebook. */
+function install(site: Site): string {
+  const name = `${site.options.package}[lab]`;
+  const source = site.options.repository;
+  return source ? `pip install '${name} @ git+${source}'` : "pip install '.[lab]'";
+}
+
+/** A quiet line under the title: this chapter as a notebook, as text, and how to run it. */
+export function TakeAway({ site, page }: { site: Site; page: Page }) {
+  const nodes = [...walk(page.mdast)];
+  if (!nodes.some(isCell)) return null;
+  const chapter = page.location.slice(1);
+  const stem = basename(chapter, '.md');
+  const file = (extension: string) => `${site.base}/download/${stem}.${extension}`;
+  const hasRun = nodes.some((node) => node.jupyter_data);
+  return (
+    <div className="take-away">
+      <a href={file('ipynb')} download>
+        {hasRun ? 'Notebook' : 'Notebook (without outputs)'}
+      </a>
+      <a href={file('md')}>Markdown</a>
+      <details>
+        <summary>Run it</summary>
+        <div className="take-away-body">
+          <p>
+            In a clone of the repository: <code>make lab</code>, then double click{' '}
+            <code>{chapter}</code>.
+          </p>
+          <p>
+            With the notebook alone: <code>{install(site)}</code>
+            {site.options.repository ? '' : ' in a clone'}, then{' '}
+            <code>jupyter lab {stem}.ipynb</code>.
+          </p>
+        </div>
+      </details>
+    </div>
+  );
+}

@@ -1,0 +1,43 @@
+import { usePage } from './context';
+import type { Site } from './site';
+import type { TocEntry } from './types';
+
+export interface Part {
+  title?: string;
+  entries: TocEntry[];
+}
+
+/** Parts are the entries without a page; what follows one belongs to it. */
+export function parts(site: Site): Part[] {
+  const found: Part[] = [{ entries: [] }];
+  for (const entry of site.toc) {
+    if (!entry.slug) found.push({ title: entry.title, entries: [] });
+    else if (entry.slug !== site.index) found.at(-1)!.entries.push(entry);
+  }
+  return found.filter((part) => part.title || part.entries.length);
+}
+
+/** The `{toc}` directive: every chapter with what it gives, part by part. */
+export function ChapterList() {
+  const { site } = usePage();
+  return (
+    <nav className="chapters" aria-label="Chapters">
+      {parts(site).map((part, i) => (
+        <section key={i} className="chapters-part">
+          {part.title && <h2>{part.title}</h2>}
+          <ol>
+            {part.entries.map((entry) => (
+              <li key={entry.slug}>
+                <a href={site.href(entry.slug!)}>
+                  <span className="chapter-number">{entry.number}</span>
+                  <span className="chapter-title">{entry.title}</span>
+                  <span className="chapter-description">{entry.description}</span>
+                </a>
+              </li>
+            ))}
+          </ol>
+        </section>
+      ))}
+    </nav>
+  );
+}

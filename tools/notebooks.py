@@ -1,0 +1,158 @@
+"""What a reader can take away from a built book: each chapter as a notebook, with
+the outputs that the build computed, and as its own source.
+
+Written to ``_build/html/download`` from the pages that mystmd left in ``_build/site``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from chapters import Chapter, read_chapter
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LIVE = "application/vnd.ddpm-lit.live+json"  # the tables that a page draws from
+
+
+def nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield tree
+    for child in tree.get("children", []):
+        yield from nodes(child)
+
+
+class Files:
+    """Outputs that are too large for a page lie beside it, under a hash."""
+
+    def __init__(self, public: Path) -> None:
+        self.public = public
+
+    def read(self, item: dict[str, Any], mime: str) -> str:
+        """The content of one output, as a notebook holds it."""
+        if "path" not in item:
+            return str(item["content"])
+        data = (self.public / Path(item["path"]).name).read_bytes()
+        is_text = mime.startswith("text/") or mime.endswith(("+xml", "json"))
+        return data.decode() if is_text else base64.b64encode(data).decode()
+
+    def whole(self, output: dict[str, Any], key: str) -> Any:
+        """A field of an output that may be cut short on the page."""
+        if "path" not in output:
+            return output[key]
+        return (self.public / Path(output["path"]).name).read_text("utf-8")
+
+
+def output_of(data: dict[str, Any], files: Files, count: int) -> NotebookNode | None:
+    """One output of a page as an output of a notebook.
+
+    A widget's view is left out, for nothing answers to it once its kernel has ended,
+    and so is what only a page reads; None when there is nothing else.
+    """
+    kind = data["output_type"]
+    if kind == "stream":
+        text = files.whole(data, "text")
+        return nbformat.v4.new_output("stream", name=data["name"], text=text)
+    if kind == "error":
+        trace = str(files.whole(data, "traceback")).splitlines()
+        said = {"ename": data["ename"], "evalue": data["evalue"], "traceback": trace}
+        return nbformat.v4.new_output("error", **said)
+    bundle = data.get("data", {})
+    shown: dict[str, Any] = {}
+    for mime, item in bundle.items():
+        if mime not in (WIDGET, LIVE):
+            content = files.read(item, mime)
+            shown[mime] = json.loads(content) if mime.endswith("json") else content
+    if not shown or (WIDGET in bundle and list(shown) == ["text/plain"]):
+        return None
+    extra = {"execution_count": count} if kind == "execute_result" else {}
+    about = data.get("metadata", {})
+    return nbformat.v4.new_output(kind, data=shown, metadata=about, **extra)
+
+
+def with_outputs(source: str, page: dict[str, Any], files: Files) -> NotebookNode:
+    """A chapter as a notebook, with what the page shows under each of its cells.
+
+    Raises ValueError when page and chapter do not hold the same cells.
+    """
+    notebook = jupytext.reads(source, fmt="md:myst")
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    blocks = [n for n in nodes(page["mdast"]) if n.get("kind") == "notebook-code"]
+    if len(cells) != len(blocks):
+        raise ValueError(
+            f"{page['location'][1:]}:1: the chapter has {len(cells)} cells and its "
+            f"page {len(blocks)}; a code cell must not sit inside a directive"
+        )
+    ran = False
+    for count, (cell, block) in enumerate(zip(cells, blocks, strict=True), 1):
+        found = [n["jupyter_data"] for n in nodes(block) if n.get("jupyter_data")]
+        ran = ran or bool(found)
+        outputs = (output_of(data, files, count) for data in found)
+        cell.outputs = [output for output in outputs if output]
+        cell.execution_count = count
+    if not ran:  # rendered with --no-execute
+        for cell in cells:
+            cell.execution_count = None
+    # Random ids would make every build another file.
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.id = f"cell-{number}"
+    kernel = notebook.metadata["kernelspec"]
+    language = {"name": "python", "file_extension": ".py"}
+    notebook.metadata = NotebookNode(kernelspec=kernel, language_info=language)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    nbformat.validate(notebook)
+    return notebook
+
+
+def is_described(data: dict[str, Any], block: dict[str, Any], mime: str) -> bool:
+    """Has a picture words for who cannot see it? From the code that drew it, or from
+    the option :alt: of its cell."""
+    about = data.get("metadata", {})
+    stated = (about.get(mime, {}).get("alt"), about.get("alt"))
+    return any(stated) or bool(block.get("data", {}).get("alt"))
+
+
+def picture_problems(chapter: Chapter, page: dict[str, Any]) -> list[str]:
+    """A line for each picture among the outputs that has no alternative text."""
+    problems = []
+    blocks = (n for n in nodes(page["mdast"]) if n.get("kind") == "notebook-code")
+    for cell, block in zip(chapter.cells, blocks, strict=True):
+        for data in (n["jupyter_data"] for n in nodes(block) if n.get("jupyter_data")):
+            pictures = [mime for mime in data.get("data", {}) if "image/" in mime]
+            if not all(is_described(data, block, mime) for mime in pictures):
+                problems.append(
+                    f"{chapter.where(cell.line)}: a picture without alternative text; "
+                    "give it to save_figure() or picture(), or set :alt: on the cell"
+                )
+    return problems
+
+
+def write_downloads(root: Path) -> list[str]:
+    """Write ``NN-name.ipynb`` and ``NN-name.md`` for each chapter with code.
+
+    Returns what is wrong with the outputs, as ``chapters/NN-name.md:LINE: reason``.
+    """
+    folder = root / "_build" / "html" / "download"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    site = root / "_build" / "site"
+    files = Files(site / "public")
+    problems = []
+    for path in sorted((site / "content").glob("*.json")):
+        page = json.loads(path.read_text("utf-8"))
+        if not any(n.get("kind") == "notebook-code" for n in nodes(page["mdast"])):
+            continue
+        chapter = read_chapter(root / page["location"][1:])
+        name = chapter.path.name
+        (folder / name).write_text(chapter.text, encoding="utf-8")
+        notebook = with_outputs(chapter.text, page, files)
+        nbformat.write(notebook, folder / Path(name).with_suffix(".ipynb"))
+        problems += picture_problems(chapter, page)
+    return problems

@@ -45,7 +45,7 @@ function Badges({ block }: { block: Node }) {
           {`${site.package.name}/${module}.py`}
         </a>
       ))}
-      {isExercise && <span className="badge exercise">Exercise</span>}
+      {isExercise && <span className="badge exercise">Your turn</span>}
     </p>
   );
 }
@@ -146,7 +146,9 @@ export function Block({ node }: { node: Node }) {
   }
   const checks = tagged(node, 'check');
   const isSolution = tagged(node, 'solution').length > 0;
-  const isFolded = checks.length > 0 || isSolution || node.visibility === 'hide';
+  const judges = node.data?.judges === true && !isSolution;
+  const isFolded =
+    checks.length > 0 || isSolution || judges || node.visibility === 'hide';
   let body: ReactNode = <CellBody block={node} isFolded={isFolded} />;
   if (checks.length) {
     body = (
@@ -160,6 +162,12 @@ export function Block({ node }: { node: Node }) {
   } else if (isSolution) {
     body = (
       <Fold kind="solution" summary="Solution">
+        {body}
+      </Fold>
+    );
+  } else if (judges) {
+    body = (
+      <Fold kind="fold" summary="How an answer is checked">
         {body}
       </Fold>
     );

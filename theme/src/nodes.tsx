@@ -5,15 +5,13 @@ import { Block } from './cells';
 import { Code } from './code';
 import { usePage } from './context';
 import { Outputs } from './outputs';
-import { isExercise, plainText } from './tree';
+import { capital, isExercise, plainText } from './tree';
 
 type Props = { node: Node };
 
 const Inner = ({ node }: Props) => <MyST ast={node.children ?? []} />;
 
 const classes = (node: Node): string[] => (node.class ?? '').split(/\s+/).filter(Boolean);
-
-const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
 
 function Paragraph({ node }: Props) {
   return (
@@ -364,6 +362,7 @@ const OWN_RENDERERS = {
   container: Container,
   crossReference: CrossReference,
   details: Details,
+  embed: ({ node }: Props) => <Inner node={node} />,
   exercise: Numbered,
   footnoteDefinition: () => null,
   footnoteReference: FootnoteReference,

@@ -8,7 +8,7 @@ import { PageProvider } from './context';
 import { RENDERERS } from './nodes';
 import { TakeAway } from './takeaway';
 import { parts } from './toc';
-import { walk } from './tree';
+import { find, walk } from './tree';
 
 /** Runs before anything is drawn: a remembered choice shows without a flash. */
 const EARLY_SCRIPT =
@@ -145,6 +145,14 @@ function Neighbours({ site, slug }: { site: Site; slug: string }) {
   );
 }
 
+/** Fonts that every page of their kind needs: asked for at once, not when the
+ * stylesheet is read. */
+function fonts(page: Page): string[] {
+  const isMaths = (node: Node) => node.type === 'math' || node.type === 'inlineMath';
+  const maths = ['KaTeX_Main-Regular', 'KaTeX_Math-Italic'];
+  return ['source-serif-4-latin-wght-normal', ...(find(page.mdast, isMaths) ? maths : [])];
+}
+
 function Head({ site, page, title }: { site: Site; page: Page; title: string }) {
   const asset = (name: string) => `${site.base}/assets/${name}`;
   const description = page.frontmatter.description ?? site.description;
@@ -157,6 +165,16 @@ function Head({ site, page, title }: { site: Site; page: Page; title: string }) 
       {description && <meta name="description" content={description} />}
       <link rel="icon" href={asset('favicon.svg')} type="image/svg+xml" />
       <script dangerouslySetInnerHTML={{ __html: EARLY_SCRIPT }} />
+      {fonts(page).map((font) => (
+        <link
+          key={font}
+          rel="preload"
+          href={asset(`fonts/${font}.woff2`)}
+          as="font"
+          type="font/woff2"
+          crossOrigin="anonymous"
+        />
+      ))}
       <link rel="stylesheet" href={asset('style.css')} />
       <script type="module" src={asset('book.js')} />
     </head>

@@ -100,8 +100,8 @@ function docstring(body: SyntaxNode, source: string): string {
   const first = [...children(body)].find((child) => child.name !== ':');
   const text = first?.firstChild;
   if (first?.name !== 'ExpressionStatement' || text?.name !== 'String') return '';
-  const inner = source.slice(text.from, text.to).replace(/^\w*("""|'''|"|')|("""|'''|"|')$/g, '');
-  return inner.trim().split('\n')[0];
+  const quotes = /^\w*("""|'''|"|')|("""|'''|"|')$/g;
+  return source.slice(text.from, text.to).replace(quotes, '').trim().split('\n')[0];
 }
 
 function scope(node: SyntaxNode, source: string): Definition {

@@ -1,6 +1,6 @@
 // What search looks through: one entry for each page, section, numbered equation,
-// figure, table, exercise, box and name of the package. Written when the site is.
-import { isExercise, mathText } from './tree';
+// figure, table, exercise, box, module and name of the package. Written when the site is.
+import { capital, isExercise, mathText } from './tree';
 import { slugPath, type Site } from './site';
 import type { Node, Page } from './types';
 
@@ -42,7 +42,8 @@ class PageIndex {
   constructor(site: Site, slug: string, page: Page) {
     const entry = site.toc.find((each) => each.slug === slug);
     const title = page.frontmatter.title ?? site.title;
-    this.place = { href: pathOf(site, slug), page: entry?.number ? `${entry.number} ${title}` : title };
+    const name = entry?.number ? `${entry.number} ${title}` : title;
+    this.place = { href: pathOf(site, slug), page: name };
     const description = page.frontmatter.description ?? '';
     this.section = { kind: 'page', title, ...this.place, text: description };
     this.entries = [this.section];
@@ -61,7 +62,8 @@ class PageIndex {
   private visit(node: Node): void {
     if (node.data?.part === 'toc:project') return;
     if (node.type === 'heading' && node.html_id) {
-      this.section = this.add('section', clean(text(node)), { ...node, enumerator: undefined }, '');
+      const unnumbered = { ...node, enumerator: undefined };
+      this.section = this.add('section', clean(text(node)), unnumbered, '');
     } else if (node.type === 'math') {
       this.equation(node);
     } else if (node.type === 'container' && node.enumerator) {
@@ -85,9 +87,10 @@ class PageIndex {
   }
 
   private figure(node: Node): void {
-    const title = `${node.kind === 'table' ? 'Table' : 'Figure'} ${node.enumerator}`;
+    const kind = node.kind === 'table' ? 'table' : 'figure';
+    const title = `${capital(kind)} ${node.enumerator}`;
     const caption = node.children?.find((child) => child.type === 'caption');
-    this.add(node.kind === 'table' ? 'table' : 'figure', title, node, caption ? text(caption) : '');
+    this.add(kind, title, node, caption ? text(caption) : '');
   }
 
   private exercise(node: Node): void {
@@ -102,7 +105,7 @@ class PageIndex {
     if (!node.html_id || first?.type !== 'admonitionTitle') return;
     const number = node.enumerator ? ` ${node.enumerator}` : '';
     const kind = node.type === 'proof' ? node.kind : node.type;
-    const title = number ? `${kind}${number}: ${text(first)}` : text(first);
+    const title = number ? `${capital(kind)}${number}: ${text(first)}` : text(first);
     this.add('note', title, node, rest.map(text).join(''));
   }
 }
@@ -112,6 +115,13 @@ const pathOf = (site: Site, slug: string) =>
 
 const moduleName = (site: Site, module: string) =>
   `${site.options.package ?? ''}.${module}`.replace(/^\.|\.__init__$/, '');
+
+function modules(site: Site): Entry[] {
+  return site.package.modules.map(({ name, file, summary }) => {
+    const href = site.moduleHref(name).slice(site.base.length + 1);
+    return { kind: 'module', title: file, page: site.package.name, href, text: summary };
+  });
+}
 
 function identifiers(site: Site): Entry[] {
   return site.identifiers.all.map(({ name, kind, slug, id, module, signature, summary }) => {
@@ -137,5 +147,5 @@ export function searchIndex(site: Site): Entry[] {
   const pages = [...site.pages].flatMap(
     ([slug, page]) => new PageIndex(site, slug, page).entries,
   );
-  return [...pages, ...identifiers(site)];
+  return [...pages, ...modules(site), ...identifiers(site)];
 }

@@ -4,7 +4,7 @@ import type { Asset, Node, Page, Target, TocEntry } from './types';
 import { collectChecks } from './checks';
 import { collectIdentifiers, type Identifiers } from './identifiers';
 import { Package } from './package';
-import { isExercise, plainText, walk } from './tree';
+import { capital, isExercise, plainText, tagged, walk } from './tree';
 
 /** The folder of the site that shows the package. */
 export const MODULES = 'modules';
@@ -52,7 +52,10 @@ export class Site {
       }),
     );
     const pages = new Map(loaded);
-    for (const page of pages.values()) addIds(page.mdast);
+    for (const page of pages.values()) {
+      addIds(page.mdast);
+      markAnswerChecks(page.mdast);
+    }
     for (const entry of toc) {
       const page = entry.slug ? pages.get(entry.slug) : undefined;
       if (!page) continue;
@@ -61,11 +64,8 @@ export class Site {
       entry.number = prefix?.endsWith('.%s') ? prefix.slice(0, -3) : undefined;
     }
     const paths = new Set([...pages.values()].flatMap((page) => fileUrls(page.mdast)));
-    const files = new Map(
-      await Promise.all(
-        [...paths].map(async (path): Promise<[string, Buffer]> => [path, await get(cdn + path)]),
-      ),
-    );
+    const files = new Map<string, Buffer>();
+    for (const path of paths) files.set(path, await get(cdn + path));
     return new Site(
       config.title ?? project.title ?? '',
       project.description ?? '',
@@ -160,8 +160,6 @@ function fileUrls(tree: Node): string[] {
   return urls.filter((url) => url?.startsWith('/'));
 }
 
-const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
-
 function targetLabel(node: Node): string | undefined {
   const number = node.enumerator;
   if (node.type === 'admonition') {
@@ -202,6 +200,16 @@ function addIds(tree: Node): void {
     if (isExercise(node) || title?.type === 'admonitionTitle') {
       node.html_id ??= slugify(plainText(title));
     }
+  }
+}
+
+/** The code after an exercise's stub judges the answer: that is for later. */
+function markAnswerChecks(tree: Node): void {
+  let isAfterStub = false;
+  for (const block of walk(tree)) {
+    if (block.kind !== 'notebook-code') continue;
+    if (isAfterStub) block.data = { ...block.data, judges: true };
+    isAfterStub = tagged(block, 'exercise').length > 0;
   }
 }
 

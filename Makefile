@@ -1,5 +1,6 @@
 # book   execute every chapter and render the book to _build/html
-# test   everything: gates, unit tests, every chapter, the wheel, the commands
+# test   everything: gates, unit tests, every chapter, the wheel, the commands, mutants
+# mutants  plant known bugs one at a time; each must be found by the check it names
 # pdf    the whole book as one PDF in _build
 # lab    JupyterLab, with the chapters opening as notebooks on double click
 # preview serve the book while it is written: a saved page shows at once
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: book pdf test lab preview check export format bench clean
+.PHONY: book pdf test mutants lab preview check export format bench clean
 
 book: $(VENV)/.book
 	@$(RUN) tools/book.py
@@ -24,6 +25,10 @@ test: $(VENV)/.test
 	@$(RUN) tools/book.py
 	@DDPM_LIT_FIGURES=_build/test-figures OMP_NUM_THREADS=1 \
 	  $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --durations=15
+	@$(RUN) tools/mutants.py
+
+mutants: $(VENV)/.test
+	@$(RUN) tools/mutants.py
 
 lab: $(VENV)/.book
 	@JUPYTER_CONFIG_PATH=$(CURDIR)/tools/jupyter $(VENV)/bin/jupyter lab \

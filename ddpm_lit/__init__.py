@@ -95,6 +95,7 @@ __all__ = [
     "q_step",
     "quadratic_betas",
     "read_metrics",
+    "refuse",
     "respace",
     "run_info",
     "run_sample",
@@ -127,6 +128,7 @@ if TYPE_CHECKING:
     from ddpm_lit.checks import attempt as attempt
     from ddpm_lit.checks import check_error as check_error
     from ddpm_lit.checks import check_number as check_number
+    from ddpm_lit.checks import refuse as refuse
     from ddpm_lit.cli import build_parser as build_parser
     from ddpm_lit.cli import main as main
     from ddpm_lit.cli import run_info as run_info
@@ -321,6 +323,7 @@ _HOME_OF: dict[str, str] = {
     "q_step": "forward",
     "quadratic_betas": "schedules",
     "read_metrics": "training",
+    "refuse": "checks",
     "respace": "schedules",
     "run_info": "cli",
     "run_sample": "cli",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-__all__ = ["attempt", "check_error", "check_number"]
+__all__ = ["attempt", "check_error", "check_number", "refuse"]
 
 
 # chapters/00-reading-this-book.md
@@ -64,3 +64,24 @@ def attempt(check: Callable[[Any], None], answer: Any) -> None:
         print(f"Not yet: {type(error).__name__}: {error}")
     else:
         print("Correct.")
+
+
+# chapters/00-reading-this-book.md
+def refuse(check: Callable[[Any], None], answer: Any, hint: str) -> None:
+    """Assert that an exercise's check refuses a wrong answer, and print what it says.
+
+    Raises AssertionError when `check(answer)` passes, or when its message does not
+    contain `hint`. An answer that raises another error is no example of a mistake.
+
+    Explained in chapter 0, Reading this book.
+    """
+    try:
+        check(answer)
+    except AssertionError as error:
+        if hint not in str(error):
+            raise AssertionError(
+                f"refused without the hint {hint!r}: {error}"
+            ) from None
+        print("Refused, as it should be:", error)
+    else:
+        raise AssertionError("a wrong answer passes the check; make the check stricter")

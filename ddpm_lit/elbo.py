@@ -112,11 +112,11 @@ def elbo_terms(
         raise ValueError(f"variance {variance!r} is neither 'beta' nor 'beta_tilde'")
     table = schedule.beta if variance == "beta" else schedule.beta_tilde.clone()
     if variance == "beta_tilde":
-        table[1] = table[min(2, schedule.T)]
+        table[1] = table[2] if schedule.T > 1 else schedule.beta[1]
     a_T = at_step(schedule.alpha_bar, schedule.T, x)
     zero = torch.zeros_like(a_T)
     prior = gaussian_kl(a_T.sqrt() * x, torch.log1p(-a_T), zero, zero).flatten(1).sum(1)
-    denoising = []
+    denoising = x.new_zeros(len(x), schedule.T - 1)
     for t in range(schedule.T, 0, -1):
         noise = torch.randn(
             x.shape, generator=generator, device=x.device, dtype=x.dtype
@@ -127,10 +127,9 @@ def elbo_terms(
         if t > 1:
             target, tilde = q_posterior(x, z, t, schedule)
             kl = gaussian_kl(target, tilde.log(), mean, v.log())
-            denoising.append(kl.flatten(1).sum(1))
+            denoising[:, t - 2] = kl.flatten(1).sum(1)
     if levels is None:
         log_p = -0.5 * ((x - mean) ** 2 / v + torch.log(2 * math.pi * v))
     else:
         log_p = level_log_prob(x, mean, v, levels)
-    ordered = torch.stack(denoising[::-1], dim=1)
-    return ElboTerms(prior, ordered, log_p.flatten(1).sum(1))
+    return ElboTerms(prior, denoising, log_p.flatten(1).sum(1))

@@ -68,7 +68,8 @@ def _check_betas(betas: Tensor) -> None:
             f"betas must be a list of T numbers, not an array of shape "
             f"{tuple(betas.shape)}"
         )
-    wrong = torch.nonzero(~((betas > 0) & (betas < 1)))
+    kept = 1 - betas  # a beta below 1e-16 is lost here, and would make 0/0 later
+    wrong = torch.nonzero(~((kept > 0) & (kept < 1)))
     if len(wrong):
         i = int(wrong[0])
         raise ValueError(

@@ -55,7 +55,70 @@ def test_an_exercise_needs_a_solution_that_is_checked(book):
     assert "has no solution" in gates.exercise_problems(chapters_of(root))[0]
     solution = ("hide-input, solution.one", "def one_solution():\n    return 1")
     root = book(c01_a=chapter_text(stub, solution))
-    assert "calling its check" in gates.exercise_problems(chapters_of(root))[0]
+    assert "calling its check" in gates.exercise_problems(chapters_of(root))[-1]
+
+
+def test_an_exercise_shows_a_wrong_answer_that_is_refused(book):
+    stub = ("exercise.one", "def one():\n    raise NotImplementedError")
+    done = "def one_solution():\n    return 1\n\n\ncheck_one(one_solution)"
+    solution = ("hide-input, solution.one", done)
+    root = book(c01_a=chapter_text(stub, solution))
+    assert "shows no wrong answer" in gates.exercise_problems(chapters_of(root))[0]
+    silent = ("hide-input, wrong.one", "def one_wrong():\n    return 2")
+    root = book(c01_a=chapter_text(stub, solution, silent))
+    assert "must call refuse(" in gates.exercise_problems(chapters_of(root))[0]
+    said = silent[1] + '\n\n\nrefuse(check_one, one_wrong, "less")'
+    root = book(c01_a=chapter_text(stub, solution, (silent[0], said)))
+    assert gates.exercise_problems(chapters_of(root)) == []
+
+
+NOTED_PAGE = (
+    "\n## What is it, really?\n\n```{admonition} Where the notes slip: x\n"
+    ":class: slip\n:label: slip-x\n\nIt is 1.\n```\n" + EQUATION
+)
+NOTES = {
+    "errata": [{"where": "S0:1", "callout": "slip-x"}],
+    "coverage": [
+        {
+            "note": 0,
+            "lines": 1,
+            "treated": ["01-a", "01-a#eq-one", "01-a#slip-x", "01-a#what-is-it-really"],
+        },
+        {"note": 0, "lines": "2-3", "not-yet": "a later chapter"},
+    ],
+}
+
+
+def test_the_notes_are_covered(book, monkeypatch):
+    chapters = chapters_of(book(c01_a=chapter_text(("", "x = 1")) + NOTED_PAGE))
+    assert gates.notes_problems(chapters, NOTES) == []
+    monkeypatch.setattr(gates, "MOST_NOT_YET", 0)
+    assert "1 topics wait" in gates.notes_problems(chapters, NOTES)[0]
+
+
+@pytest.mark.parametrize(
+    ("part", "row", "problem"),
+    [
+        ("errata", {"where": "S0:2", "callout": "slip-y"}, "no callout is labelled"),
+        ("errata", {"where": "S0:2"}, "name a callout"),
+        ("coverage", {"note": 0, "lines": 4}, "say where it is treated"),
+        (
+            "coverage",
+            {"note": 0, "lines": 4, "treated": ["01-a#b"]},
+            "01-a#b is no page",
+        ),
+    ],
+)
+def test_a_hole_in_the_notes_is_named(book, part, row, problem):
+    chapters = chapters_of(book(c01_a=chapter_text(("", "x = 1")) + NOTED_PAGE))
+    found = gates.notes_problems(chapters, NOTES | {part: [*NOTES[part], row]})
+    assert len(found) == 1 and problem in found[0]
+
+
+def test_a_box_without_a_row_is_named(book):
+    chapters = chapters_of(book(c01_a=chapter_text(("", "x = 1")) + NOTED_PAGE))
+    found = gates.notes_problems(chapters, NOTES | {"errata": []})
+    assert found == ["chapters/notes.yml: no errata row names the callout slip-x"]
 
 
 def test_a_cell_inside_a_directive_is_refused(book):
@@ -70,6 +133,7 @@ def test_the_book_passes_its_gates():
     assert gates.equation_problems(chapters) == []
     assert gates.callout_problems(chapters) == []
     assert gates.exercise_problems(chapters) == []
+    assert gates.notes_problems(chapters, gates.read_notes()) == []
     assert gates.environment_problems() == []
 
 

@@ -1,7 +1,8 @@
 """The rendered book in a real browser: every page, narrow and wide, light and dark.
 
-Every page is loaded once at each width, and looked at in both colour schemes. What
-was seen is kept, and each test below asks one question about all of it.
+Every page is loaded once at each width, and looked at in both colour schemes; of the
+pages of modules, which are alike, two. What was seen is kept, and each test below asks
+one question about all of it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ NARROW, WIDE = 390, 1440
 SCHEMES = ("light", "dark")
 AXE = ROOT / "theme" / "node_modules" / "axe-core" / "axe.min.js"
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-# Pages that are alike are judged once: the longest module and the list of them.
+# The longest module and the list of them; the others are loaded once, narrow.
 JUDGED_MODULES = ("modules/", "modules/training/")
 
 LOOK = """async () => {
@@ -118,7 +119,7 @@ def judge(page: Page, seen: Seen, where: str, rules: list[str] | None) -> None:
 def visit(browser: Browser, root: str, name: str) -> Seen:
     """Load one page at both widths, and look at it in both colour schemes."""
     seen = Seen()
-    for width in (NARROW, WIDE):
+    for width in (NARROW, WIDE) if is_judged(name) else (NARROW,):
         page = browser.new_page(viewport={"width": width, "height": 900})
         watch(page, seen)
         page.goto(f"{root}/{name}", wait_until="networkidle")

@@ -24,6 +24,7 @@ from ddpm_lit import (
     load_checkpoint,
     load_dataset,
     read_metrics,
+    to_model_range,
     train,
 )
 from ddpm_lit.training import CHECKPOINT, TrainingDiverged
@@ -59,12 +60,60 @@ def test_a_run_writes_its_files_and_loads(run):
     assert names == {CHECKPOINT, "config.json", "metrics.jsonl", "loss.svg"}
     loaded = load_checkpoint(run.out)
     assert loaded.step == 100 and loaded.shape(3) == (3, 1, 8, 8)
-    assert loaded.schedule.T == 20 and not loaded.model.training
+    assert loaded.schedule.T == 20
+    assert not loaded.model.training, "dropout would be at work while sampling"
     last = load_checkpoint(run.out, average=False)
     pairs = zip(loaded.model.parameters(), last.model.parameters(), strict=True)
-    assert any(not torch.equal(a, b) for a, b in pairs)
+    averaged = any(not torch.equal(a, b) for a, b in pairs)
+    assert averaged, "the checkpoint's average is a copy of the last weights"
+    with safe_open(Path(run.out) / CHECKPOINT, "pt") as opened:
+        average = opened.get_tensor("ema.conv_in.weight")
+    same = torch.equal(loaded.model.conv_in.weight, average)
+    assert same, "what is loaded for sampling is not the average"
     lines = (Path(run.out) / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [50, 100]
+
+
+def test_batches_are_training_images_as_they_are(tmp_path, monkeypatch):
+    batches = []
+    real = training.train_step
+
+    def watch(model, x, *args, **kwargs):
+        batches.append(x)
+        return real(model, x, *args, **kwargs)
+
+    monkeypatch.setattr(training, "train_step", watch)
+    train(replace(TINY, out=str(tmp_path / "run")), progress=False)
+    images = to_model_range(load_dataset("digits", "train")[0]).flatten(1)
+    rows = {tuple(row): number for number, row in enumerate(images.tolist())}
+    drawn = [rows.get(tuple(row)) for row in torch.cat(batches).flatten(1).tolist()]
+    assert None not in drawn, "a batch holds an image that is not in the training set"
+    assert len(set(drawn)) > 400, "800 draws from 1438 images should hit more of them"
+
+
+def test_the_learning_rate_follows_its_schedule(tmp_path, monkeypatch):
+    rates, real = [], training.train_step
+
+    def watch(model, x, schedule, optimizer, *args, **kwargs):
+        rates.append(optimizer.param_groups[0]["lr"] / TINY.learning_rate)
+        return real(model, x, schedule, optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(training, "train_step", watch)
+    config = replace(
+        TINY, out=str(tmp_path / "run"), steps=8, warmup_steps=2, flat_fraction=0.5
+    )
+    train(config, progress=False)
+    expected = [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    assert rates == pytest.approx(expected), f"the steps were taken at {rates}"
+
+
+def test_train_and_test_digits_are_disjoint():
+    train_images, test_images = (
+        {tuple(image) for image in load_dataset("digits", split)[0].flatten(1).tolist()}
+        for split in ("train", "test")
+    )
+    assert len(train_images) > 1400 and len(test_images) > 350
+    assert not train_images & test_images, "test images are trained on"
 
 
 def test_seed_decides_everything(tmp_path):

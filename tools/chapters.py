@@ -14,7 +14,7 @@ FENCE = re.compile(r"^(`{3,})\{code-cell\}")
 OPTION = re.compile(r"^:[\w-]+:")
 # Every tag that a cell may bear. Those with a dot are followed by a name.
 TAGS = {"figure", "hide-input", "widget"}
-NAMED_TAGS = {"check", "exercise", "export", "solution"}
+NAMED_TAGS = {"check", "exercise", "export", "solution", "wrong"}
 
 
 @dataclass

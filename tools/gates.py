@@ -14,6 +14,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -36,6 +37,9 @@ CALLOUT = re.compile(
     r"(?::label: (slip-[a-z0-9-]+)\n)?(.*?)^```",
     re.M | re.S,
 )
+LABEL = re.compile(r"^:?label: ([\w-]+)$", re.M)
+HEADING = re.compile(r"^##+ (.+)$", re.M)
+MOST_NOT_YET = 20  # topics of the notes that wait for a later chapter
 # conda calls one package by another name.
 CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
 
@@ -134,20 +138,25 @@ def callout_problems(chapters: list[Chapter]) -> list[str]:
 
 
 def exercise_problems(chapters: list[Chapter]) -> list[str]:
-    """Each exercise has a stub, a visible check and a hidden solution."""
+    """Each exercise has a stub, a hidden solution and a wrong answer."""
     problems = []
     for chapter in chapters:
-        stubs, solutions, functions = {}, {}, set()
+        stubs, solutions, wrongs = {}, {}, {}
         for cell in chapter.cells:
             stubs |= dict.fromkeys(cell.tagged("exercise"), cell)
             solutions |= dict.fromkeys(cell.tagged("solution"), cell)
-            functions |= set(re.findall(r"^def (\w+)", cell.source, re.M))
+            wrongs |= dict.fromkeys(cell.tagged("wrong"), cell)
         for name, cell in stubs.items():
             where = chapter.where(cell.line)
             if name not in solutions:
                 problems.append(f"{where}: exercise.{name} has no solution.{name}")
             if f"def {name}(" not in cell.source:
                 problems.append(f"{where}: exercise.{name} must define {name}()")
+            if name not in wrongs:
+                problems.append(
+                    f"{where}: exercise.{name} shows no wrong answer; add a cell "
+                    f"tagged wrong.{name} after its solution"
+                )
         for name, cell in solutions.items():
             where = chapter.where(cell.line)
             if name not in stubs:
@@ -158,7 +167,71 @@ def exercise_problems(chapters: list[Chapter]) -> list[str]:
                 problems.append(
                     f"{where}: solution.{name} must end by calling its check"
                 )
+        for name, cell in wrongs.items():
+            where = chapter.where(cell.line)
+            if name not in stubs:
+                problems.append(f"{where}: wrong.{name} has no exercise.{name}")
+            if "hide-input" not in cell.tags:
+                problems.append(f"{where}: wrong.{name} must be tagged hide-input")
+            if not re.search(rf"^refuse\(check_\w+, {name}_wrong\b", cell.source, re.M):
+                problems.append(
+                    f"{where}: wrong.{name} must call "
+                    f"refuse(check_..., {name}_wrong, words of the hint)"
+                )
     return problems
+
+
+def targets(chapters: list[Chapter]) -> set[str]:
+    """What notes.yml may point at: pages, their labels and their headings."""
+    found = set()
+    for chapter in chapters:
+        page = chapter.path.stem
+        names = EQUATION.findall(chapter.text) + LABEL.findall(chapter.text)
+        for heading in HEADING.findall(chapter.text):
+            # The address that mystmd gives a heading.
+            names.append(re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-"))
+        found |= {page, *(f"{page}#{name}" for name in names)}
+    return found
+
+
+def notes_problems(chapters: list[Chapter], notes: dict[str, Any]) -> list[str]:
+    """Each slip of the notes has a box, each box a slip, each topic a place."""
+    problems, named = [], set()
+    boxes = {match[1] for c in chapters for match in CALLOUT.finditer(c.text)} - {None}
+    for row in notes["errata"]:
+        where = f"chapters/notes.yml: errata, {row['where']}"
+        box = row.get("callout")
+        named.add(box)
+        if not box and not row.get("not-yet"):
+            problems.append(f"{where}: name a callout, or say why there is none yet")
+        elif box and box not in boxes:
+            problems.append(f"{where}: no callout is labelled {box}")
+    problems += [
+        f"chapters/notes.yml: no errata row names the callout {box}"
+        for box in sorted(boxes - named)
+    ]
+    places = targets(chapters)
+    for row in notes["coverage"]:
+        where = f"chapters/notes.yml: coverage, S{row['note']}:{row['lines']}"
+        if not row.get("treated") and not row.get("not-yet"):
+            problems.append(f"{where}: say where it is treated, or which chapter will")
+        problems += [
+            f"{where}: {target} is no page, label or heading of the book"
+            for target in row.get("treated", [])
+            if target not in places
+        ]
+    waiting = sum("not-yet" in row for row in notes["coverage"])
+    if waiting > MOST_NOT_YET:
+        problems.append(
+            f"chapters/notes.yml: {waiting} topics wait for a chapter, at most "
+            f"{MOST_NOT_YET} may"
+        )
+    return problems
+
+
+def read_notes() -> dict[str, Any]:
+    """What the book says about the notes."""
+    return yaml.safe_load((ROOT / "chapters/notes.yml").read_text("utf-8"))
 
 
 def known(tag: str) -> bool:
@@ -303,6 +376,7 @@ def main() -> int:
         "equations have a source": lambda: origin_problems(chapters),
         "callouts state their numbers": lambda: callout_problems(chapters),
         "exercises complete": lambda: exercise_problems(chapters),
+        "notes covered": lambda: notes_problems(chapters, read_notes()),
         "tags known": lambda: tag_problems(chapters),
         "figures captioned": lambda: caption_problems(chapters),
         "figures saved": lambda: figure_problems(chapters),

@@ -8,15 +8,13 @@ import { Ledger } from './ledger';
 import { Modules, Names } from './names';
 import { Coverage, Errata } from './notes';
 import { Outputs } from './outputs';
-import { isExercise, plainText } from './tree';
+import { capital, isExercise, plainText } from './tree';
 
 type Props = { node: Node };
 
 const Inner = ({ node }: Props) => <MyST ast={node.children ?? []} />;
 
 const classes = (node: Node): string[] => (node.class ?? '').split(/\s+/).filter(Boolean);
-
-const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
 
 function Paragraph({ node }: Props) {
   return (

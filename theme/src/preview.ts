@@ -40,7 +40,8 @@ function copy(original: Element): Element {
     if (each instanceof HTMLDetailsElement) each.open = true;
     if (each instanceof HTMLAnchorElement) each.tabIndex = -1;
   }
-  made.querySelectorAll('.copy, .anchor, script, [aria-label^="Back"]').forEach((each) => each.remove());
+  const tools = '.copy, .anchor, script, [aria-label^="Back"]';
+  made.querySelectorAll(tools).forEach((each) => each.remove());
   return made;
 }
 
@@ -73,9 +74,11 @@ async function described(name: string): Promise<Element[]> {
   names ??= fetch(siteUrl('identifiers.json')).then((answer) => answer.json());
   const found = (await names)[name];
   if (!found) return [];
-  const lines: Element[] = [element('pre', { class: 'preview-signature' }, found.signature)];
-  if (found.summary) lines.push(element('p', {}, found.summary));
-  return [...lines, element('p', { class: 'preview-place' }, found.place)];
+  return [
+    element('pre', { class: 'preview-signature' }, found.signature),
+    ...(found.summary ? [element('p', {}, found.summary)] : []),
+    element('p', { class: 'preview-place' }, found.place),
+  ];
 }
 
 async function content(link: HTMLAnchorElement): Promise<Element[]> {
@@ -88,7 +91,8 @@ async function content(link: HTMLAnchorElement): Promise<Element[]> {
 /** Links to places of this book; not the ones that only move about the page. */
 function isPreviewable(link: HTMLAnchorElement): boolean {
   const url = new URL(link.href);
-  if (url.origin !== location.origin || link.matches('.anchor, .caption-number')) return false;
+  const isOurs = url.origin === location.origin;
+  if (!isOurs || link.matches('.anchor, .caption-number')) return false;
   const isHere = url.pathname === location.pathname;
   if (isHere && (!url.hash || url.hash.startsWith('#footnote-ref-'))) return false;
   const target = isHere && document.getElementById(decodeURIComponent(url.hash.slice(1)));
@@ -97,7 +101,11 @@ function isPreviewable(link: HTMLAnchorElement): boolean {
 }
 
 class Preview {
-  private readonly box = element('div', { class: 'preview', id: 'preview', role: 'tooltip' });
+  private readonly box = element('div', {
+    class: 'preview',
+    id: 'preview',
+    role: 'tooltip',
+  });
   private link: HTMLAnchorElement | undefined;
   private timer = 0;
 

@@ -23,8 +23,6 @@ function pageRules(chapters: Chapter[]): string {
       const name = `chapter-${entry.slug}`;
       return (
         `@page ${name}{@top-left{content:${quoted(heading(entry))}}}` +
-        // A chapter's first page has its title in the text.
-        `@page ${name}:first{@top-left{content:none}}` +
         `#${entry.slug}{page:${name}}`
       );
     })

@@ -115,8 +115,8 @@ function docstring(body: SyntaxNode, source: string): string {
   const first = [...children(body)].find((child) => child.name !== ':');
   const text = first?.firstChild;
   if (first?.name !== 'ExpressionStatement' || text?.name !== 'String') return '';
-  const inner = source.slice(text.from, text.to).replace(/^\w*("""|'''|"|')|("""|'''|"|')$/g, '');
-  return dedent(inner.trim());
+  const quotes = /^\w*("""|'''|"|')|("""|'''|"|')$/g;
+  return dedent(source.slice(text.from, text.to).replace(quotes, '').trim());
 }
 
 function scope(node: SyntaxNode, source: string): Definition {

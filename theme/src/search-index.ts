@@ -1,9 +1,9 @@
 // What search looks through: one entry for each page, section, numbered equation,
-// figure, table, exercise, box, name of the package and row of the back matter.
-// Written when the site is.
+// figure, table, exercise, box, module and name of the package, and row of the back
+// matter. Written when the site is.
 import { accounts, sourceWords } from './ledger';
 import { withoutTex } from './tex';
-import { find, isExercise, mathText } from './tree';
+import { capital, find, isExercise, mathText } from './tree';
 import { slugPath, type Site } from './site';
 import type { Node, Page } from './types';
 
@@ -45,7 +45,8 @@ class PageIndex {
   constructor(site: Site, slug: string, page: Page) {
     const entry = site.toc.find((each) => each.slug === slug);
     const title = page.frontmatter.title ?? site.title;
-    this.place = { href: pathOf(site, slug), page: entry?.number ? `${entry.number} ${title}` : title };
+    const name = entry?.number ? `${entry.number} ${title}` : title;
+    this.place = { href: pathOf(site, slug), page: name };
     const description = page.frontmatter.description ?? '';
     this.section = { kind: 'page', title, ...this.place, text: description };
     this.entries = [this.section];
@@ -64,7 +65,8 @@ class PageIndex {
   private visit(node: Node): void {
     if (node.data?.part === 'toc:project') return;
     if (node.type === 'heading' && node.html_id) {
-      this.section = this.add('section', clean(text(node)), { ...node, enumerator: undefined }, '');
+      const unnumbered = { ...node, enumerator: undefined };
+      this.section = this.add('section', clean(text(node)), unnumbered, '');
     } else if (node.type === 'math') {
       this.equation(node);
     } else if (node.type === 'container' && node.enumerator) {
@@ -88,9 +90,10 @@ class PageIndex {
   }
 
   private figure(node: Node): void {
-    const title = `${node.kind === 'table' ? 'Table' : 'Figure'} ${node.enumerator}`;
+    const kind = node.kind === 'table' ? 'table' : 'figure';
+    const title = `${capital(kind)} ${node.enumerator}`;
     const caption = node.children?.find((child) => child.type === 'caption');
-    this.add(node.kind === 'table' ? 'table' : 'figure', title, node, caption ? text(caption) : '');
+    this.add(kind, title, node, caption ? text(caption) : '');
   }
 
   private exercise(node: Node): void {
@@ -105,7 +108,7 @@ class PageIndex {
     if (!node.html_id || first?.type !== 'admonitionTitle') return;
     const number = node.enumerator ? ` ${node.enumerator}` : '';
     const kind = node.type === 'proof' ? node.kind : node.type;
-    const title = number ? `${kind}${number}: ${text(first)}` : text(first);
+    const title = number ? `${capital(kind)}${number}: ${text(first)}` : text(first);
     this.add('note', title, node, rest.map(text).join(''));
   }
 }
@@ -115,6 +118,13 @@ const pathOf = (site: Site, slug: string) =>
 
 const moduleName = (site: Site, module: string) =>
   `${site.options.package ?? ''}.${module}`.replace(/^\.|\.__init__$/, '');
+
+function modules(site: Site): Entry[] {
+  return site.package.modules.map(({ name, file, summary }) => {
+    const href = site.moduleHref(name).slice(site.base.length + 1);
+    return { kind: 'module', title: file, page: site.package.name, href, text: summary };
+  });
+}
 
 function identifiers(site: Site): Entry[] {
   return site.identifiers.all.map(({ name, kind, slug, id, module, signature, summary }) => {
@@ -190,5 +200,5 @@ export function searchIndex(site: Site): Entry[] {
     ([slug, page]) => new PageIndex(site, slug, page).entries,
   );
   const rows = [...ledgerRows(site), ...errata(site), ...topics(site)];
-  return [...pages, ...identifiers(site), ...rows];
+  return [...pages, ...modules(site), ...identifiers(site), ...rows];
 }

@@ -4,7 +4,12 @@ import { closeOnBackdrop, element, siteUrl } from './dom';
 import type { Entry } from './search-index';
 
 const LIMIT = 30;
-const KINDS: Record<string, string> = { eq: 'equation', fig: 'figure', tab: 'table', ex: 'exercise' };
+const KINDS: Record<string, string> = {
+  eq: 'equation',
+  fig: 'figure',
+  tab: 'table',
+  ex: 'exercise',
+};
 const IDENTIFIERS = ['function', 'class', 'constant'];
 
 /** Words, and for compounds such as q_sample, 2.3 and eq-kernel also their parts. */
@@ -90,6 +95,7 @@ function excerpt(text: string, terms: string[]): string {
 
 function option({ entry, terms }: Hit, i: number): HTMLAnchorElement {
   const isName = IDENTIFIERS.includes(entry.kind);
+  const title = isName ? 'hit-title hit-name' : 'hit-title';
   const link = element(
     'a',
     {
@@ -100,12 +106,20 @@ function option({ entry, terms }: Hit, i: number): HTMLAnchorElement {
       'aria-selected': 'false',
     },
     element('span', { class: 'hit-kind' }, entry.kind),
-    element('span', { class: isName ? 'hit-title hit-name' : 'hit-title' }, ...marked(entry.title, terms)),
+    element('span', { class: title }, ...marked(entry.title, terms)),
     element('span', { class: 'hit-page' }, entry.kind === 'page' ? '' : entry.page),
   );
   const words = excerpt(entry.text, terms);
   if (words) link.append(element('span', { class: 'hit-text' }, ...marked(words, terms)));
   return link;
+}
+
+const WHAT = 'Chapters, equations, figures, exercises and every name of the package.';
+
+function counted(hits: number): string {
+  if (hits === LIMIT) return `The first ${LIMIT} results`;
+  if (hits) return hits === 1 ? '1 result' : `${hits} results`;
+  return 'Nothing in the book matches this.';
 }
 
 class SearchDialog {
@@ -129,6 +143,7 @@ class SearchDialog {
     id: 'search-results',
     'aria-label': 'Results',
   });
+  private readonly close = element('button', { type: 'button' }, 'Close');
   private readonly status = element('p', { role: 'status', class: 'search-status' });
   private readonly dialog = element(
     'dialog',
@@ -137,7 +152,7 @@ class SearchDialog {
       'div',
       { class: 'search-bar' },
       this.input,
-      element('button', { type: 'button', class: 'search-close' }, 'Close'),
+      this.close,
     ),
     this.list,
     this.status,
@@ -155,7 +170,7 @@ class SearchDialog {
       const hovered = (event.target as Element).closest('[role=option]');
       if (hovered) this.select([...this.list.children].indexOf(hovered), false);
     });
-    this.dialog.querySelector('.search-close')!.addEventListener('click', () => this.dialog.close());
+    this.close.addEventListener('click', () => this.dialog.close());
     closeOnBackdrop(this.dialog);
     document.body.append(this.dialog);
     this.update();
@@ -175,11 +190,7 @@ class SearchDialog {
     this.input.setAttribute('aria-expanded', String(hits.length > 0));
     this.list.scrollTop = 0;
     this.select(hits.length ? 0 : -1);
-    this.status.textContent = !query
-      ? 'Chapters, equations, figures, exercises and every name of the package.'
-      : hits.length
-        ? `${hits.length === LIMIT ? `The first ${LIMIT}` : hits.length} result${hits.length === 1 ? '' : 's'}`
-        : 'Nothing in the book matches this.';
+    this.status.textContent = query ? counted(hits.length) : WHAT;
   }
 
   private select(i: number, scroll = true): void {

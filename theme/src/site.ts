@@ -7,7 +7,7 @@ import { Facts } from './facts';
 import { collectIdentifiers, type Identifier, type Identifiers } from './identifiers';
 import { Package } from './package';
 import { collectUses, NO_USES, type Uses } from './uses';
-import { isExercise, plainText, tagged, walk } from './tree';
+import { capital, isExercise, plainText, tagged, walk } from './tree';
 
 /** The folder of the site that shows the package. */
 export const MODULES = 'modules';
@@ -75,11 +75,8 @@ export class Site {
       entry.number = prefix?.endsWith('.%s') ? prefix.slice(0, -3) : undefined;
     }
     const paths = new Set([...pages.values()].flatMap((page) => fileUrls(page.mdast)));
-    const files = new Map(
-      await Promise.all(
-        [...paths].map(async (path): Promise<[string, Buffer]> => [path, await get(cdn + path)]),
-      ),
-    );
+    const files = new Map<string, Buffer>();
+    for (const path of paths) files.set(path, await get(cdn + path));
     return new Site(
       config.title ?? project.title ?? '',
       project.description ?? '',
@@ -187,8 +184,6 @@ function fileUrls(tree: Node): string[] {
   }
   return urls.filter((url) => url?.startsWith('/'));
 }
-
-const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);
 
 interface Named {
   label: string;

@@ -53,3 +53,5 @@ export function isExercise(node: Node): boolean {
   const title = node.type === 'paragraph' && first?.type === 'strong' && plainText(first);
   return Boolean(title) && /^Exercise [\dA-Z]+\.\d+\.?$/.test(title as string);
 }
+
+export const capital = (word: string) => word.charAt(0).toUpperCase() + word.slice(1);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gates
+import ledger
 import pytest
 
 from chapters import read_chapters
@@ -35,6 +36,70 @@ def test_a_reference_must_resolve_and_a_label_is_used_once(book):
     root = book(c01_a=text + EQUATION + "\nSee {eq}`eq-nowhere`.\n")
     problems = "\n".join(gates.equation_problems(chapters_of(root)))
     assert "already used" in problems and "eq-nowhere" in problems
+
+
+def with_origins(root, text):
+    (root / "chapters" / "equations.yml").write_text(text, encoding="utf-8")
+    return "\n".join(ledger.origin_problems(chapters_of(root)))
+
+
+def test_an_equation_needs_an_entry_and_an_entry_an_equation(book):
+    root = book(c01_a=chapter_text(("check.eq-one", "assert True")) + EQUATION)
+    said = with_origins(root, "# first\neq-two: {note: x}\n")
+    assert "eq-one has no entry in chapters/equations.yml" in said
+    assert "chapters/equations.yml:2: no equation is labelled eq-two" in said
+    assert with_origins(root, "eq-one: {note: x}\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ("a definition", "is no entry"),
+        ("{note: textbook, derived here}", "'derived here' is none of cite, note"),
+        ("{cite: nobody1900}", "references.bib has no entry 'nobody1900'"),
+        ("{place: eq. 2}", "a place needs the source"),
+        ("{waived: }", "waived needs a reason"),
+        ("{waived: too hard}", "1 of 1 equations are waived, at most 3% may be"),
+    ],
+)
+def test_a_faulty_entry_is_named(book, entry, reason):
+    root = book(c01_a=chapter_text(("check.eq-one", "assert True")) + EQUATION)
+    said = with_origins(root, f"eq-one: {entry}\n")
+    assert said.startswith("chapters/equations.yml:1: ") and reason in said
+
+
+def test_what_is_no_yaml_is_named(book):
+    root = book(c01_a=chapter_text(("", "x = 1")))
+    with pytest.raises(ValueError, match=r"chapters/equations.yml:1: not YAML"):
+        with_origins(root, "eq-one: {note: [}\n")
+    (root / "chapters/01-a.md").write_text("---\ntitle: a: b\n---\n")
+    with pytest.raises(ValueError, match=r"01-a.md:2: the header is not YAML"):
+        chapters_of(root)
+
+
+def test_a_waived_equation_needs_no_check_and_may_have_none(book):
+    root = book(c01_a=chapter_text(("", "x = 1")) + EQUATION)
+    with_origins(root, "eq-one: {waived: a definition}\n")
+    assert gates.equation_problems(chapters_of(root)) == []
+    book(c01_a=chapter_text(("check.eq-one", "assert True")) + EQUATION)
+    assert "take its `waived` out" in gates.equation_problems(chapters_of(root))[0]
+
+
+def test_a_docstring_names_equations_that_are_there(book):
+    cell = ("export.one", 'def f() -> None:\n    """See eq-nowhere."""')
+    root = book(c01_a=chapter_text(cell))
+    [problem] = gates.equation_problems(chapters_of(root))
+    assert problem.endswith("no equation is labelled eq-nowhere")
+
+
+def test_a_chapter_must_be_in_the_contents_and_in_order(book):
+    cell = chapter_text(("", "x = 1"))
+    root = book(c01_a=cell, c02_b=cell, c03_c=cell)
+    toc = "  - file: chapters/02-b.md\n  - file: chapters/01-a.md\n"
+    (root / "myst.yml").write_text(f"toc:\n{toc}")
+    said = "\n".join(gates.contents_problems(chapters_of(root), root))
+    assert "chapters/03-c.md:1: myst.yml does not name this file" in said
+    assert "myst.yml:3: 01-a.md stands after 02-b.md" in said
 
 
 def test_a_callout_states_what_its_check_computes(book):
@@ -135,11 +200,13 @@ def test_the_book_passes_its_gates():
     assert gates.exercise_problems(chapters) == []
     assert gates.notes_problems(chapters, gates.read_notes()) == []
     assert gates.environment_problems() == []
+    assert ledger.origin_problems(chapters) == []
+    assert gates.contents_problems(chapters, ROOT) == []
 
 
 def test_every_chapter_has_two_exercises_a_widget_and_a_figure():
     for chapter in read_chapters(ROOT / "chapters"):
-        if int(chapter.path.name[:2]) >= 90:
+        if not chapter.number.isdigit():
             continue
         tags = [tag for cell in chapter.cells for tag in cell.tags]
         assert sum(tag.startswith("exercise.") for tag in tags) in (2, 3), chapter.path

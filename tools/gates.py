@@ -13,6 +13,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,10 @@ def exercise_problems(chapters: list[Chapter]) -> list[str]:
         for name, cell in stubs.items():
             where = chapter.where(cell.line)
             if name not in solutions:
-                problems.append(f"{where}: exercise.{name} has no solution.{name}")
+                problems.append(
+                    f"{where}: exercise.{name} has no solution; add a cell tagged "
+                    f"hide-input and solution.{name}"
+                )
             if f"def {name}(" not in cell.source:
                 problems.append(f"{where}: exercise.{name} must define {name}()")
             if name not in wrongs:
@@ -160,17 +164,24 @@ def exercise_problems(chapters: list[Chapter]) -> list[str]:
         for name, cell in solutions.items():
             where = chapter.where(cell.line)
             if name not in stubs:
-                problems.append(f"{where}: solution.{name} has no exercise.{name}")
+                problems.append(
+                    f"{where}: solution.{name} has no exercise; tag the stub "
+                    f"exercise.{name}"
+                )
             if "hide-input" not in cell.tags:
                 problems.append(f"{where}: solution.{name} must be tagged hide-input")
             if not re.search(r"^check_\w+\(\w+_solution\)$", cell.source, re.M):
                 problems.append(
-                    f"{where}: solution.{name} must end by calling its check"
+                    f"{where}: solution.{name} must end by calling its check, "
+                    f"check_...({name}_solution), in a line of its own"
                 )
         for name, cell in wrongs.items():
             where = chapter.where(cell.line)
             if name not in stubs:
-                problems.append(f"{where}: wrong.{name} has no exercise.{name}")
+                problems.append(
+                    f"{where}: wrong.{name} has no exercise; tag the stub "
+                    f"exercise.{name}"
+                )
             if "hide-input" not in cell.tags:
                 problems.append(f"{where}: wrong.{name} must be tagged hide-input")
             if not re.search(rf"^refuse\(check_\w+, {name}_wrong\b", cell.source, re.M):
@@ -300,6 +311,27 @@ def numbering_problems(chapters: list[Chapter]) -> list[str]:
     return problems
 
 
+def contents_problems(chapters: list[Chapter], root: Path) -> list[str]:
+    """myst.yml names each chapter once, in the order of their numbers."""
+    text = (root / "myst.yml").read_text("utf-8")
+    listed = re.findall(r"^ +- file: chapters/(\d\d-.+\.md)$", text, re.M)
+    names = [chapter.path.name for chapter in chapters]
+    problems = [
+        f"chapters/{name}:1: myst.yml does not name this file; add it to toc"
+        for name in names
+        if name not in listed
+    ]
+    lines = text.splitlines()
+    for name, follows in pairwise(listed):
+        if follows <= name:
+            line = next(i for i, each in enumerate(lines, 1) if follows in each)
+            problems.append(
+                f"myst.yml:{line}: {follows} stands after {name}; order the chapters "
+                "by number"
+            )
+    return problems
+
+
 def width_problems(chapters: list[Chapter]) -> list[str]:
     """Code lines fit the page: at most 88 characters."""
     return [
@@ -372,6 +404,7 @@ def main() -> int:
     gates: dict[str, Callable[[], list[str]]] = {
         "package in sync": command("tools/export.py", "--check"),
         "chapters canonical": command("tools/format_chapters.py", "--check"),
+        "chapters listed": lambda: contents_problems(chapters, ROOT),
         "equations checked": lambda: equation_problems(chapters),
         "equations have a source": lambda: origin_problems(chapters),
         "callouts state their numbers": lambda: callout_problems(chapters),

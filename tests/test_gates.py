@@ -209,5 +209,8 @@ def test_every_chapter_has_two_exercises_a_widget_and_a_figure():
         if not chapter.number.isdigit():
             continue
         tags = [tag for cell in chapter.cells for tag in cell.tags]
-        assert sum(tag.startswith("exercise.") for tag in tags) in (2, 3), chapter.path
-        assert "widget" in tags and "figure" in tags, chapter.path
+        exercises = sum(tag.startswith("exercise.") for tag in tags)
+        where = chapter.where(1)
+        assert exercises in (2, 3), f"{where}: {exercises} exercises, 2 or 3 are due"
+        for tag in ("widget", "figure"):
+            assert tag in tags, f"{where}: no cell is tagged {tag}"

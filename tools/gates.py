@@ -293,9 +293,13 @@ def figure_problems(chapters: list[Chapter]) -> list[str]:
             }
     have = {p.stem for p in (ROOT / "figures").glob("*.svg")}
     problems += [
-        f"{saved[n]}: figures/{n}.svg is missing" for n in saved if n not in have
+        f"{saved[n]}: figures/{n}.svg is missing; run the cell and commit the file"
+        for n in saved
+        if n not in have
     ]
-    problems += [f"figures/{n}.svg: no chapter makes it" for n in have - set(saved)]
+    problems += [
+        f"figures/{n}.svg: no chapter makes it; delete it" for n in have - set(saved)
+    ]
     return problems
 
 

@@ -18,7 +18,7 @@ export interface Row {
   html: string;
   origin: Origin;
   functions: Identifier[];
-  check?: { href: string; measured: Measured[] };
+  check?: { href: string; hasRun: boolean; measured: Measured[] };
 }
 
 export interface Account {
@@ -47,13 +47,14 @@ function checkOf(site: Site, label: string): Row['check'] {
   if (!check) return undefined;
   const measured = measurements(check.block, label, check.isOnly);
   const page = site.pages.get(check.slug)!;
-  if (!measured.length && hasRun(page) && !isAsserted(check.block)) {
+  const ran = hasRun(page);
+  if (ran && !measured.length && !isAsserted(check.block)) {
     site.problems.push(
       `${page.location.slice(1)} the cell tagged "check.${label}" measured nothing that` +
         ` begins with "${label}" and asserts nothing`,
     );
   }
-  return { href: site.checkOf(label)!, measured };
+  return { href: site.checkOf(label)!, hasRun: ran, measured };
 }
 
 function rowOf(site: Site, slug: string, node: Node): Row {
@@ -161,7 +162,7 @@ function CheckResult({ row }: { row: Row }) {
           <span className="allowed">, allowed {exponent(allowed)}</span>
         </p>
       ))}
-      {!measured.length && <p>asserted</p>}
+      {!measured.length && <p>{row.check?.hasRun ? 'asserted' : 'not run in this build'}</p>}
       <p>
         <a href={row.check?.href} aria-label={`The check of equation (${row.number})`}>
           the check

@@ -36,6 +36,13 @@ RESULTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
       .filter(output => output.output_type === 'error')
       .map(output => output.ename + ': ' + output.evalue),
   }))"""
+# A request sent while the kernel's channels are still being opened can be lost.
+KERNEL_ANSWERS = """async () => {
+  const {sessionContext} = window.jupyterapp.shell.currentWidget;
+  await sessionContext.ready;
+  await sessionContext.session.kernel.info;
+  await sessionContext.session.kernel.requestKernelInfo();
+}"""
 SHOW_WIDGET = """number => {
   const notebook = window.jupyterapp.shell.currentWidget.content;
   const cells = notebook.widgets.filter(
@@ -122,6 +129,7 @@ def open_chapter(page: Page, name: str) -> None:
     page.locator(".jp-NotebookPanel").wait_for(timeout=60_000)
     idle = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
     page.locator(idle).wait_for(timeout=60_000)
+    page.evaluate(KERNEL_ANSWERS)
 
 
 def run_all(page: Page) -> list[dict[str, Any]]:

@@ -376,7 +376,7 @@ def tabulate(
     if len(shapes) > 1:
         raise ValueError(f"a channel must keep its shape, this one has {shapes}")
     table = np.stack(found)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         table = np.log10(table) if log else table
     table = np.where(np.isfinite(table), table, np.nan)
     low = float(np.nanmin(table))

@@ -78,7 +78,7 @@ function ErratumRow({ erratum }: { erratum: Erratum }) {
         {placeWords(erratum)}
       </th>
       <td role="cell" data-head="The notes say">
-        <q className="quote">{erratum.quote}</q>
+        <code className="quote">{erratum.quote}</code>
       </td>
       <td role="cell" data-head="What is right">
         <p>

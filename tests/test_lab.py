@@ -57,8 +57,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The book as a reader has it, in a place of its own."""
     copy = tmp_path_factory.mktemp("lab")
     leftovers = shutil.ignore_patterns("*.ipynb", "__pycache__", ".ipynb_checkpoints")
-    for name in ("chapters", "tools", "ddpm_lit"):
+    for name in ("chapters", "tools", "ddpm_lit", "benchmarks"):
         shutil.copytree(ROOT / name, copy / name, ignore=leftovers)
+    # Chapter 9 samples from the run that chapter 8 left when the book was built.
+    if (ROOT / "_build" / "runs").is_dir():
+        shutil.copytree(ROOT / "_build" / "runs", copy / "_build" / "runs")
     for name in ("jupytext.toml", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
     return copy

@@ -169,3 +169,9 @@ def test_search_finds_the_rows(site):
     assert kinds.count("ledger") == len(labels())
     assert kinds.count("erratum") == len(notes()["errata"])
     assert kinds.count("topic") == len(notes()["coverage"])
+
+
+def test_a_wrong_answer_is_folded_like_a_solution(site):
+    kernel = page(site, "diffusion-kernel")
+    folded = re.findall(r'<details class="solution wrong"><summary>([^<]+)<', kernel)
+    assert folded == ["A wrong answer"] * 2

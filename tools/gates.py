@@ -138,6 +138,20 @@ def callout_problems(chapters: list[Chapter]) -> list[str]:
     return problems
 
 
+# How the cell of an answer ends, and what to say where it does not.
+ANSWER_ENDS = {
+    "solution": (
+        r"^check_\w+\(\w+_solution\)$",
+        "must end by calling its check, check_...({name}_solution), in a line of its "
+        "own",
+    ),
+    "wrong": (
+        r"^refuse\(check_\w+, {name}_wrong\b",
+        "must call refuse(check_..., {name}_wrong, words of the hint)",
+    ),
+}
+
+
 def exercise_problems(chapters: list[Chapter]) -> list[str]:
     """Each exercise has a stub, a hidden solution and a wrong answer."""
     problems = []
@@ -161,34 +175,20 @@ def exercise_problems(chapters: list[Chapter]) -> list[str]:
                     f"{where}: exercise.{name} shows no wrong answer; add a cell "
                     f"tagged wrong.{name} after its solution"
                 )
-        for name, cell in solutions.items():
+        answers = [("solution", n, c) for n, c in solutions.items()]
+        answers += [("wrong", n, c) for n, c in wrongs.items()]
+        for kind, name, cell in answers:
             where = chapter.where(cell.line)
             if name not in stubs:
                 problems.append(
-                    f"{where}: solution.{name} has no exercise; tag the stub "
+                    f"{where}: {kind}.{name} has no exercise; tag the stub "
                     f"exercise.{name}"
                 )
             if "hide-input" not in cell.tags:
-                problems.append(f"{where}: solution.{name} must be tagged hide-input")
-            if not re.search(r"^check_\w+\(\w+_solution\)$", cell.source, re.M):
-                problems.append(
-                    f"{where}: solution.{name} must end by calling its check, "
-                    f"check_...({name}_solution), in a line of its own"
-                )
-        for name, cell in wrongs.items():
-            where = chapter.where(cell.line)
-            if name not in stubs:
-                problems.append(
-                    f"{where}: wrong.{name} has no exercise; tag the stub "
-                    f"exercise.{name}"
-                )
-            if "hide-input" not in cell.tags:
-                problems.append(f"{where}: wrong.{name} must be tagged hide-input")
-            if not re.search(rf"^refuse\(check_\w+, {name}_wrong\b", cell.source, re.M):
-                problems.append(
-                    f"{where}: wrong.{name} must call "
-                    f"refuse(check_..., {name}_wrong, words of the hint)"
-                )
+                problems.append(f"{where}: {kind}.{name} must be tagged hide-input")
+            ending, advice = ANSWER_ENDS[kind]
+            if not re.search(ending.format(name=name), cell.source, re.M):
+                problems.append(f"{where}: {kind}.{name} {advice.format(name=name)}")
     return problems
 
 

@@ -150,8 +150,12 @@ export function Block({ node }: { node: Node }) {
   const isSolution = tagged(node, 'solution').length > 0;
   const isWrong = tagged(node, 'wrong').length > 0;
   const judges = node.data?.judges === true && !isSolution;
-  const isFolded =
-    checks.length > 0 || isSolution || isWrong || judges || node.visibility === 'hide';
+  const fold =
+    (isSolution && { kind: 'solution', summary: 'Solution' }) ||
+    (isWrong && { kind: 'solution wrong', summary: 'A wrong answer' }) ||
+    (judges && { kind: 'fold', summary: 'How an answer is checked' }) ||
+    (node.visibility === 'hide' && { kind: 'fold', summary: 'Show the cell' });
+  const isFolded = checks.length > 0 || Boolean(fold);
   let body: ReactNode = <CellBody block={node} isFolded={isFolded} />;
   if (checks.length) {
     body = (
@@ -162,30 +166,8 @@ export function Block({ node }: { node: Node }) {
         </Fold>
       </div>
     );
-  } else if (isSolution) {
-    body = (
-      <Fold kind="solution" summary="Solution">
-        {body}
-      </Fold>
-    );
-  } else if (isWrong) {
-    body = (
-      <Fold kind="solution wrong" summary="A wrong answer">
-        {body}
-      </Fold>
-    );
-  } else if (judges) {
-    body = (
-      <Fold kind="fold" summary="How an answer is checked">
-        {body}
-      </Fold>
-    );
-  } else if (node.visibility === 'hide') {
-    body = (
-      <Fold kind="fold" summary="Show the cell">
-        {body}
-      </Fold>
-    );
+  } else if (fold) {
+    body = <Fold {...fold}>{body}</Fold>;
   }
   const isStub = tagged(node, 'exercise').length > 0;
   return (

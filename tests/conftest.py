@@ -6,12 +6,18 @@ import fcntl
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+from browser import chromium
+from playwright.sync_api import Browser
+from serve import serve
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
 
 HEADER = """---
 jupytext:
@@ -86,3 +92,17 @@ def site() -> Path:
             )
             assert done.returncode == 0, done.stdout + done.stderr
     return ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A running Chromium; each file has its own, as playwright runs one at a time."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def root(site: Path) -> Iterator[str]:
+    """The address of the served book."""
+    with serve(site) as address:
+        yield address

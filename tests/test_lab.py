@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium
 from live_cases import CASES, Case
 from playwright.sync_api import Browser, Page, expect
 
@@ -114,12 +113,6 @@ def wait_for(url: str, log: Path) -> None:
         else:
             return
     raise AssertionError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture

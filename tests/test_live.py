@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from browser import chromium
 from live_cases import CASES, Case
-from playwright.sync_api import Locator, Page
-from serve import serve
+from playwright.sync_api import Browser, Locator, Page
 
 from conftest import ROOT
 
@@ -17,9 +12,8 @@ CHAPTERS = sorted({case.chapter for case in CASES})
 
 
 @pytest.fixture(scope="module")
-def page(site: Path) -> Iterator[Page]:
-    with serve(site) as root, chromium() as browser:
-        yield browser.new_page(base_url=root, viewport={"width": 1280, "height": 900})
+def page(browser: Browser, root: str) -> Page:
+    return browser.new_page(base_url=root, viewport={"width": 1280, "height": 900})
 
 
 def address(chapter: str) -> str:

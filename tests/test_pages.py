@@ -20,7 +20,6 @@ from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
 import pytest
-from browser import chromium
 from playwright.sync_api import Browser, Page
 from serve import serve
 
@@ -139,18 +138,6 @@ def visit(browser: Browser, root: str, name: str) -> Seen:
             judge(page, seen, f"{width} pixels, {scheme}", rules)
         page.close()
     return seen
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def root(site) -> Iterator[str]:
-    with serve(site) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -8,23 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import chromium
-from playwright.sync_api import Browser, Page, expect
-from serve import serve
+from playwright.sync_api import Page, expect
 
 CHAPTER = "diffusion-kernel/"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def root(site) -> Iterator[str]:
-    with serve(site) as address:
-        yield address
 
 
 @pytest.fixture

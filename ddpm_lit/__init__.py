@@ -16,6 +16,7 @@ __all__ = [
     "Axis",
     "CHECKPOINT",
     "Checkpoint",
+    "DOWNLOADS",
     "DRAW",
     "Data",
     "DigitJudge",
@@ -50,6 +51,7 @@ __all__ = [
     "bell",
     "bits_per_dim",
     "build_parser",
+    "catch_signals",
     "check_error",
     "check_number",
     "check_range",
@@ -57,6 +59,7 @@ __all__ = [
     "choice",
     "cosine_betas",
     "curve",
+    "data_cache",
     "describe_control",
     "dots",
     "draw_bars",
@@ -64,14 +67,18 @@ __all__ = [
     "draw_curve",
     "draw_dots",
     "draw_mark",
+    "draw_noise",
     "draw_panel",
     "draw_pixels",
     "elbo_terms",
     "every_setting",
+    "explain_divergence",
     "explore",
+    "fit_to_data",
     "frechet_distance",
     "gaussian_kl",
     "ho_init",
+    "keep_metrics",
     "kl_weight",
     "learning_rate_factor",
     "level_log_prob",
@@ -84,6 +91,7 @@ __all__ = [
     "needs",
     "noise_from_v",
     "noise_from_x",
+    "open_checkpoint",
     "pack",
     "panel",
     "pick_device",
@@ -94,6 +102,9 @@ __all__ = [
     "q_sample",
     "q_step",
     "quadratic_betas",
+    "read_checkpoint",
+    "read_cifar10",
+    "read_idx",
     "read_metrics",
     "refuse",
     "respace",
@@ -105,6 +116,7 @@ __all__ = [
     "save_figure",
     "save_grid",
     "save_loss_curve",
+    "set_learning_rate",
     "show_images",
     "sigmoid_betas",
     "simple_loss",
@@ -134,7 +146,11 @@ if TYPE_CHECKING:
     from ddpm_lit.cli import run_info as run_info
     from ddpm_lit.cli import run_sample as run_sample
     from ddpm_lit.cli import run_train as run_train
+    from ddpm_lit.data import DOWNLOADS as DOWNLOADS
+    from ddpm_lit.data import data_cache as data_cache
     from ddpm_lit.data import load_dataset as load_dataset
+    from ddpm_lit.data import read_cifar10 as read_cifar10
+    from ddpm_lit.data import read_idx as read_idx
     from ddpm_lit.data import to_model_range as to_model_range
     from ddpm_lit.data import to_uint8 as to_uint8
     from ddpm_lit.elbo import ElboTerms as ElboTerms
@@ -165,6 +181,7 @@ if TYPE_CHECKING:
     from ddpm_lit.plotting import use_style as use_style
     from ddpm_lit.posterior import q_posterior as q_posterior
     from ddpm_lit.sampling import ancestral_step as ancestral_step
+    from ddpm_lit.sampling import draw_noise as draw_noise
     from ddpm_lit.sampling import sample as sample
     from ddpm_lit.sampling import save_grid as save_grid
     from ddpm_lit.schedules import SCHEDULES as SCHEDULES
@@ -185,12 +202,19 @@ if TYPE_CHECKING:
     from ddpm_lit.training import TrainConfig as TrainConfig
     from ddpm_lit.training import TrainingDiverged as TrainingDiverged
     from ddpm_lit.training import TrainState as TrainState
+    from ddpm_lit.training import catch_signals as catch_signals
+    from ddpm_lit.training import explain_divergence as explain_divergence
+    from ddpm_lit.training import fit_to_data as fit_to_data
+    from ddpm_lit.training import keep_metrics as keep_metrics
     from ddpm_lit.training import learning_rate_factor as learning_rate_factor
     from ddpm_lit.training import load_checkpoint as load_checkpoint
+    from ddpm_lit.training import open_checkpoint as open_checkpoint
     from ddpm_lit.training import pick_device as pick_device
+    from ddpm_lit.training import read_checkpoint as read_checkpoint
     from ddpm_lit.training import read_metrics as read_metrics
     from ddpm_lit.training import save_checkpoint as save_checkpoint
     from ddpm_lit.training import save_loss_curve as save_loss_curve
+    from ddpm_lit.training import set_learning_rate as set_learning_rate
     from ddpm_lit.training import train as train
     from ddpm_lit.training import train_step as train_step
     from ddpm_lit.unet import AttentionBlock as AttentionBlock
@@ -244,6 +268,7 @@ _HOME_OF: dict[str, str] = {
     "Axis": "widgets",
     "CHECKPOINT": "training",
     "Checkpoint": "training",
+    "DOWNLOADS": "data",
     "DRAW": "widgets",
     "Data": "widgets",
     "DigitJudge": "evaluation",
@@ -278,6 +303,7 @@ _HOME_OF: dict[str, str] = {
     "bell": "widgets",
     "bits_per_dim": "elbo",
     "build_parser": "cli",
+    "catch_signals": "training",
     "check_error": "checks",
     "check_number": "checks",
     "check_range": "losses",
@@ -285,6 +311,7 @@ _HOME_OF: dict[str, str] = {
     "choice": "widgets",
     "cosine_betas": "schedules",
     "curve": "widgets",
+    "data_cache": "data",
     "describe_control": "widgets",
     "dots": "widgets",
     "draw_bars": "widgets",
@@ -292,14 +319,18 @@ _HOME_OF: dict[str, str] = {
     "draw_curve": "widgets",
     "draw_dots": "widgets",
     "draw_mark": "widgets",
+    "draw_noise": "sampling",
     "draw_panel": "widgets",
     "draw_pixels": "widgets",
     "elbo_terms": "elbo",
     "every_setting": "widgets",
+    "explain_divergence": "training",
     "explore": "widgets",
+    "fit_to_data": "training",
     "frechet_distance": "evaluation",
     "gaussian_kl": "elbo",
     "ho_init": "unet",
+    "keep_metrics": "training",
     "kl_weight": "losses",
     "learning_rate_factor": "training",
     "level_log_prob": "elbo",
@@ -312,6 +343,7 @@ _HOME_OF: dict[str, str] = {
     "needs": "widgets",
     "noise_from_v": "parameterization",
     "noise_from_x": "parameterization",
+    "open_checkpoint": "training",
     "pack": "widgets",
     "panel": "widgets",
     "pick_device": "training",
@@ -322,6 +354,9 @@ _HOME_OF: dict[str, str] = {
     "q_sample": "forward",
     "q_step": "forward",
     "quadratic_betas": "schedules",
+    "read_checkpoint": "training",
+    "read_cifar10": "data",
+    "read_idx": "data",
     "read_metrics": "training",
     "refuse": "checks",
     "respace": "schedules",
@@ -333,6 +368,7 @@ _HOME_OF: dict[str, str] = {
     "save_figure": "plotting",
     "save_grid": "sampling",
     "save_loss_curve": "training",
+    "set_learning_rate": "training",
     "show_images": "plotting",
     "sigmoid_betas": "schedules",
     "simple_loss": "losses",

@@ -6,6 +6,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ddpm_lit.parameterization import mean_from_noise, x_from_noise
 from ddpm_lit.posterior import q_posterior
 from ddpm_lit.schedules import NoiseSchedule, at_step, respace
 
-__all__ = ["ancestral_step", "sample", "save_grid"]
+__all__ = ["ancestral_step", "draw_noise", "sample", "save_grid"]
 
 
 # chapters/09-sampling.md
@@ -56,6 +57,35 @@ def ancestral_step(
 
 
 # chapters/09-sampling.md
+def draw_noise(
+    shape: tuple[int, ...],
+    generator: torch.Generator | list[torch.Generator] | None,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Standard normal noise (B, ...) on `device`, from one source or B of them.
+
+    Raises ValueError when the number of generators is not B.
+
+    Explained in chapter 9, Sampling.
+    """
+    if not isinstance(generator, list):
+        where = generator.device if generator is not None else device
+        drawn = torch.randn(shape, generator=generator, device=where, dtype=dtype)
+    elif len(generator) != shape[0]:
+        raise ValueError(f"{len(generator)} generators for {shape[0]} images")
+    else:
+        each = [
+            torch.randn(shape[1:], generator=g, device=g.device, dtype=dtype)
+            for g in generator
+        ]
+        drawn = torch.stack(each)
+    if drawn.device.type == "cpu" and device.type == "cuda":
+        drawn = drawn.pin_memory()  # so that the copy need not wait for the GPU
+    return drawn.to(device, non_blocking=True)
+
+
+# chapters/09-sampling.md
 @torch.no_grad()
 def sample(
     model: Callable[[Tensor, Tensor], Tensor],
@@ -65,7 +95,7 @@ def sample(
     sampler: str = "ddpm",
     steps: int | None = None,
     init: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
     clip: bool = True,
     progress: bool = True,
     variance: str = "beta",
@@ -74,10 +104,11 @@ def sample(
     """Draw a batch of the given shape (B, ...) from a noise model.
 
     `steps` keeps that many of the T steps. `init` replaces the starting noise.
-    `generator` decides every draw; its device is where noise is made. `on_step(t, z)`
-    sees each z_{t-1} with t - 1 in the schedule's own count. Returns float tensors on
-    the schedule's device, in [-1, 1] when `clip`. Raises ValueError for an unknown
-    sampler or variance, steps out of range, or an init of another shape.
+    `generator` decides every draw; its device is where noise is made; a list holds
+    one for each image. `on_step(t, z)` sees each z_{t-1} with t - 1 in the schedule's
+    own count. Returns float tensors on the schedule's device, in [-1, 1] when `clip`.
+    Raises ValueError for an unknown sampler or variance, steps out of range, or an
+    init or a list of generators of another length.
 
     Explained in chapter 9, Sampling.
     """
@@ -89,17 +120,12 @@ def sample(
         )
     device = schedule.alpha_bar.device
     short, kept = respace(schedule, schedule.T if steps is None else steps)
-
-    def draw(like: torch.dtype) -> Tensor:
-        where = generator.device if generator is not None else device
-        return torch.randn(shape, generator=generator, device=where, dtype=like).to(
-            device
-        )
+    draw = partial(draw_noise, shape, generator, device)
 
     def at_old_step(z: Tensor, t: Tensor) -> Tensor:
         return model(z, kept[t])
 
-    z = draw(torch.float32) if init is None else init.to(device)
+    z = draw() if init is None else init.to(device)
     for t in tqdm(range(short.T, 0, -1), disable=not progress, unit="step"):
         noise = draw(z.dtype)
         z = ancestral_step(

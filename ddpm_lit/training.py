@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
@@ -39,12 +40,19 @@ __all__ = [
     "TrainConfig",
     "TrainState",
     "TrainingDiverged",
+    "catch_signals",
+    "explain_divergence",
+    "fit_to_data",
+    "keep_metrics",
     "learning_rate_factor",
     "load_checkpoint",
+    "open_checkpoint",
     "pick_device",
+    "read_checkpoint",
     "read_metrics",
     "save_checkpoint",
     "save_loss_curve",
+    "set_learning_rate",
     "train",
     "train_step",
 ]
@@ -67,12 +75,19 @@ class EMA:
         self.decay, self.updates = decay, 0
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move the average towards the model's present parameters."""
+    def update(self, model: nn.Module, *, foreach: bool = True) -> None:
+        """Move the average towards the model's present parameters.
+
+        `foreach` does so in one call for all of them.
+        """
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages: list[Tensor] = list(self.model.parameters())
         new: list[Tensor] = list(model.parameters())
-        torch._foreach_lerp_(averages, new, 1 - decay)
+        if foreach:
+            torch._foreach_lerp_(averages, new, 1 - decay)
+        else:
+            for average, value in zip(averages, new, strict=True):
+                average.lerp_(value, 1 - decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
             mine.copy_(theirs)
         self.updates += 1
@@ -224,12 +239,18 @@ class TrainState:
     step: int = 0
 
     @staticmethod
-    def fresh(config: TrainConfig, device: torch.device) -> "TrainState":
-        """A new state; also seeds torch's global generators, which dropout uses."""
+    def fresh(
+        config: TrainConfig, device: torch.device, fused: bool | None = None
+    ) -> "TrainState":
+        """A new state; also seeds torch's global generators, which dropout uses.
+
+        `fused` asks for Adam in one kernel; None, where the device has it.
+        """
         torch.manual_seed(config.seed)
         model = UNet(config.model).to(device)
-        fused = device.type in ("cpu", "cuda")
-        adam = torch.optim.Adam(model.parameters(), config.learning_rate, fused=fused)
+        fused = device.type in ("cpu", "cuda") if fused is None else fused
+        rate = config.learning_rate
+        adam = torch.optim.Adam(model.parameters(), rate, fused=fused)
         generator = torch.Generator(device).manual_seed(config.seed)
         return TrainState(model, adam, EMA(model, config.ema_decay), generator)
 
@@ -275,36 +296,62 @@ def _under(prefix: str, named: dict[str, Tensor]) -> dict[str, Tensor]:
 
 # chapters/08-training.md
 def save_checkpoint(
-    state: TrainState, config: TrainConfig, schedule: NoiseSchedule
+    state: TrainState,
+    config: TrainConfig,
+    schedule: NoiseSchedule,
+    **more: str,
 ) -> Path:
     """Write `config.out`/checkpoint.safetensors atomically and return its path.
 
-    Also writes config.json for people to read. The old checkpoint survives until the
-    new one is complete on disk.
+    Also writes config.json for people to read; `more` is kept in the checkpoint's
+    header. The old checkpoint survives until the new one is complete on disk; OSError
+    when that fails, for a full disk, say.
 
     Explained in chapter 8, Training.
     """
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(config), indent=2)
-    about = {"format": "ddpm_lit 1", "config": text, "step": str(state.step)}
+    about = {"format": "ddpm_lit 1", "config": text, "step": str(state.step), **more}
     named = {**state.tensors(), "betas": schedule.beta[1:].cpu().contiguous()}
     path, partial_path = folder / CHECKPOINT, folder / (CHECKPOINT + ".partial")
-    save_file(named, partial_path, metadata=about)
-    with open(partial_path, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial_path, path)
+    try:
+        save_file(named, partial_path, metadata=about)
+        _to_disk(partial_path)
+        os.replace(partial_path, path)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        partial_path.unlink(missing_ok=True)
+        what = f"{path} is as it was" if path.exists() else "there is none yet"
+        raise OSError(
+            f"cannot write the checkpoint of step {state.step}: {error}; {what}; make "
+            "room and continue with --resume"
+        ) from None
+    _to_disk(folder)
     (folder / OLD_CHECKPOINT).unlink(missing_ok=True)  # see _open_folder
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     return path
 
 
-def _read_checkpoint(
-    path: str | Path, prefixes: tuple[str, ...]
-) -> tuple[dict[str, Tensor], TrainConfig, int]:
-    """Tensors with one of the prefixes, configuration and step of a checkpoint.
+def _to_disk(path: Path) -> None:
+    """Wait until a file's bytes, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows keeps names by itself
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
-    Raises FileNotFoundError or ValueError when there is none or it is not ours.
+
+# chapters/08-training.md
+@contextmanager
+def open_checkpoint(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A run's folder or its checkpoint file, opened, and its header.
+
+    Raises FileNotFoundError when there is none, ValueError when it is damaged or was
+    not written by this package.
+
+    Explained in chapter 8, Training.
     """
     file = Path(path)
     file = file / CHECKPOINT if file.is_dir() else file
@@ -320,15 +367,28 @@ def _read_checkpoint(
                     f"{file} was not written by ddpm_lit (format "
                     f"{about.get('format')!r}); give a folder written by ddpm-lit train"
                 )
-            keys = [k for k in opened.keys() if k.startswith(prefixes)]  # noqa: SIM118
-            named = {k: opened.get_tensor(k) for k in keys}
-        config = TrainConfig(**json.loads(about["config"]))
-        return named, config, int(about["step"])
+            yield opened, about
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{file} is damaged or not a checkpoint: {error}; restore it from a copy "
             "or train again"
         ) from None
+
+
+def read_checkpoint(
+    path: str | Path, prefixes: tuple[str, ...]
+) -> tuple[dict[str, Tensor], TrainConfig, int]:
+    """Tensors with one of the prefixes, configuration and step of a checkpoint.
+
+    Raises FileNotFoundError or ValueError when there is none or it is not ours.
+
+    Explained in chapter 8, Training.
+    """
+    with open_checkpoint(path) as (opened, about):
+        names = [name for name in opened.keys() if name.startswith(prefixes)]  # noqa: SIM118
+        named = {name: opened.get_tensor(name) for name in names}
+        config = TrainConfig(**json.loads(about["config"]))
+        return named, config, int(about["step"])
 
 
 # chapters/08-training.md
@@ -362,7 +422,7 @@ def load_checkpoint(
     Explained in chapter 8, Training.
     """
     where, part = pick_device(device), "ema" if average else "model"
-    named, config, step = _read_checkpoint(path, (part + ".", "betas"))
+    named, config, step = read_checkpoint(path, (part + ".", "betas"))
     with torch.device("meta"):  # no memory and no random numbers for weights to come
         model = UNet(config.model)
     try:
@@ -406,9 +466,9 @@ def train(
     Explained in chapter 8, Training.
     """
     device = pick_device(config.device)
-    images, config = _fit_to_data(config)
+    images, config = fit_to_data(config)
     gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus), _finish_step() as interrupted:
+    with torch.random.fork_rng(devices=gpus), catch_signals() as interrupted:
         state = TrainState.fresh(config, device)
         _open_folder(config, state, resume, overwrite)
         bar = tqdm(
@@ -440,7 +500,7 @@ def _loop(
             continue
         loss = float(recent) / (state.step - since)
         if not (math.isfinite(loss) and state.is_finite()):
-            raise TrainingDiverged(_diverged(config, state.step))
+            raise TrainingDiverged(explain_divergence(config, state.step))
         _log(config, state.step, loss, time.perf_counter() - started)
         bar.set_postfix(loss=f"{loss:.4f}")
         since = state.step
@@ -452,18 +512,35 @@ def _loop(
 
 
 @contextmanager
-def _finish_step() -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list instead of tearing a step apart."""
+def catch_signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM in a list instead of tearing a step apart.
+
+    Whoever asks again after five seconds is impatient: KeyboardInterrupt at once.
+    (A launcher may pass on the signal that a process has already got.)
+
+    Explained in chapter 8, Training.
+    """
     asked: list[int] = []
+    first = math.inf
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal first
+        first = min(first, time.monotonic())
+        asked.append(number)
+        if time.monotonic() - first > 5:
+            raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
     try:
-        before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+        before = [signal.signal(number, ask) for number in numbers]
     except ValueError:  # only the main thread may handle signals
         yield asked
         return
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 # chapters/08-training.md
@@ -471,12 +548,7 @@ def _advance(
     state: TrainState, images: Tensor, schedule: NoiseSchedule, config: TrainConfig
 ) -> Tensor:
     """One training step on a random batch; returns the loss without reading it."""
-    flat_until = int(config.flat_fraction * config.steps)
-    factor = learning_rate_factor(
-        state.step, config.warmup_steps, flat_until, config.steps
-    )
-    for group in state.optimizer.param_groups:
-        group["lr"] = config.learning_rate * factor
+    set_learning_rate(state, config)
     picked = torch.randint(
         len(images),
         (config.batch_size,),
@@ -496,10 +568,26 @@ def _advance(
     return loss
 
 
-def _fit_to_data(config: TrainConfig) -> tuple[Tensor, TrainConfig]:
+def set_learning_rate(state: TrainState, config: TrainConfig) -> float:
+    """Give the optimizer the rate of the state's step (eq-learning-rate), returned.
+
+    Explained in chapter 8, Training.
+    """
+    flat_until = int(config.flat_fraction * config.steps)
+    factor = learning_rate_factor(
+        state.step, config.warmup_steps, flat_until, config.steps
+    )
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.learning_rate * factor
+    return config.learning_rate * factor
+
+
+def fit_to_data(config: TrainConfig) -> tuple[Tensor, TrainConfig]:
     """The training images, and the configuration with their channels and size.
 
     Raises ValueError when the model cannot halve the images often enough.
+
+    Explained in chapter 8, Training.
     """
     images, _ = load_dataset(config.data)
     _, channels, height, width = images.shape
@@ -508,8 +596,11 @@ def _fit_to_data(config: TrainConfig) -> tuple[Tensor, TrainConfig]:
     return images, replace(config, model=model, image_size=(height, width))
 
 
-def _diverged(config: TrainConfig, step: int) -> str:
-    """What to tell a user whose loss is NaN."""
+def explain_divergence(config: TrainConfig, step: int) -> str:
+    """What to tell a user whose loss is NaN.
+
+    Explained in chapter 8, Training.
+    """
     folder = Path(config.out)
     what = "no checkpoint had been written yet"
     if (folder / CHECKPOINT).exists():
@@ -531,7 +622,7 @@ def _open_folder(
     holds_run = (folder / CHECKPOINT).exists()
     if resume:
         kept = ("model.", "ema.", "optimizer.", "generator", "dropout_generator")
-        named, saved, step = _read_checkpoint(folder, kept)
+        named, saved, step = read_checkpoint(folder, kept)
         for name in ("data", "schedule", "T", "model", "batch_size", "seed"):
             if getattr(saved, name) != getattr(config, name):
                 raise ValueError(
@@ -546,7 +637,7 @@ def _open_folder(
                 f"cannot resume {folder} on {state.generator.device}: {reason}; "
                 "use the kind of device it was trained on"
             ) from None
-        _keep_metrics(folder / "metrics.jsonl", step)
+        keep_metrics(folder / "metrics.jsonl", step)
     elif holds_run and not overwrite:
         raise FileExistsError(
             f"{folder} already holds a run; continue it with --resume, replace it "
@@ -556,11 +647,14 @@ def _open_folder(
         folder.mkdir(parents=True, exist_ok=True)
         if holds_run:  # kept until the new run has a checkpoint of its own
             os.replace(folder / CHECKPOINT, folder / OLD_CHECKPOINT)
-        _keep_metrics(folder / "metrics.jsonl", 0)
+        keep_metrics(folder / "metrics.jsonl", 0)
 
 
-def _keep_metrics(path: Path, step: int) -> None:
-    """Drop the lines after `step`, which a resumed run will write again."""
+def keep_metrics(path: Path, step: int) -> None:
+    """Drop the lines of metrics after `step`, which a resumed run will write again.
+
+    Explained in chapter 8, Training.
+    """
     kept = []
     for line in path.read_text("utf-8").splitlines() if path.exists() else []:
         try:

@@ -30,30 +30,35 @@ class UNetConfig:
 
     Level i works with base_channels * channel_multipliers[i] channels, at the image
     size divided by 2^i. `attention_levels` names the levels with self-attention and
-    `middle_attention` adds it at the bottom. Raises ValueError for sizes that do not
-    fit together.
+    `middle_attention` adds it at the bottom, with `head_channels` channels to a head
+    (None: one head). The last four are switches for relatives of the paper's network.
+    Raises ValueError for sizes that do not fit together.
 
     Explained in chapter 7, The U-Net.
     """
 
     in_channels: int = 1
     base_channels: int = 16
-    channel_multipliers: tuple[int, ...] = (1, 2)
+    channel_multipliers: tuple[float, ...] = (1, 2)
     blocks_per_level: int = 1
     attention_levels: tuple[int, ...] = ()
     middle_attention: bool = False
-    attention_heads: int = 1
+    head_channels: int | None = None
     dropout: float = 0.0
     groups: int = 8
+    norm_eps: float = 1e-6
+    symmetric_padding: bool = False
+    cosine_first: bool = False
+    frequency_shift: int = 1
 
     def __post_init__(self) -> None:
         # Lists come from JSON; tuples keep the configuration hashable.
         for name in ("channel_multipliers", "attention_levels"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("in_channels", "blocks_per_level", "groups", "attention_heads"):
-            if getattr(self, name) < 1:
+        for name in ("in_channels", "blocks_per_level", "groups", "head_channels"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
-        if not self.channel_multipliers or min(self.channel_multipliers) < 1:
+        if not self.channel_multipliers or min(self.channel_multipliers) <= 0:
             raise ValueError(
                 f"channel_multipliers = {self.channel_multipliers} must be "
                 "one positive number per level, such as 1,2,2"
@@ -71,18 +76,36 @@ class UNetConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout = {self.dropout} is not in [0, 1)")
-        for channels in [self.base_channels, *self.channels]:
-            for name in ("groups", "attention_heads"):
-                if channels % getattr(self, name):
-                    raise ValueError(
-                        f"{channels} channels cannot be divided by {name} = "
-                        f"{getattr(self, name)}; change base_channels or {name}"
-                    )
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps = {self.norm_eps} must be positive")
+        if self.frequency_shift not in (0, 1):
+            raise ValueError(f"frequency_shift = {self.frequency_shift} is not 0 or 1")
+        attending = [self.channels[level] for level in self.attention_levels]
+        attending += [self.channels[-1]] if self.middle_attention else []
+        self._check_divisors("groups", [self.base_channels, *self.channels])
+        self._check_divisors("head_channels", attending)
+
+    def _check_divisors(self, name: str, widths: list[int]) -> None:
+        """Raise ValueError unless the field called `name` divides all the widths."""
+        divisor = getattr(self, name)
+        for channels in widths:
+            if divisor is not None and channels % divisor:
+                raise ValueError(
+                    f"{channels} channels cannot be divided by {name} = "
+                    f"{divisor}; change base_channels or {name}"
+                )
 
     @property
     def channels(self) -> list[int]:
         """Number of channels of each level."""
-        return [self.base_channels * m for m in self.channel_multipliers]
+        widths = [self.base_channels * m for m in self.channel_multipliers]
+        for width, multiplier in zip(widths, self.channel_multipliers, strict=True):
+            if abs(width - round(width)) > 1e-6:
+                raise ValueError(
+                    f"{self.base_channels} channels times {multiplier} is no whole "
+                    "number; change base_channels or channel_multipliers"
+                )
+        return [round(width) for width in widths]
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError when an image cannot be halved once per level below 0."""
@@ -96,18 +119,22 @@ class UNetConfig:
 
 
 # chapters/07-unet.md
-def time_embedding(t: Tensor, dim: int) -> Tensor:
+def time_embedding(
+    t: Tensor, dim: int, *, shift: int = 1, cosine_first: bool = False
+) -> Tensor:
     """Sines and cosines of t at dim/2 frequencies, shape (B, dim), float32.
 
-    t is (B,); dim is even and at least 4. See eq-time-embedding; Ho et al. (2020),
+    t is (B,); dim is even and at least 4. Relatives divide the exponent by dim/2
+    (`shift` 0), or begin with the cosines. See eq-time-embedding; Ho et al. (2020),
     appendix B.
 
     Explained in chapter 7, The U-Net.
     """
     half = dim // 2
     index = torch.arange(half, device=t.device, dtype=torch.float32)
-    angle = t.float()[:, None] * torch.exp(-math.log(10_000) / (half - 1) * index)
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
+    angle = t.float()[:, None] * torch.exp(-math.log(10_000) / (half - shift) * index)
+    waves = [angle.cos(), angle.sin()] if cosine_first else [angle.sin(), angle.cos()]
+    return torch.cat(waves, dim=1)
 
 
 # chapters/07-unet.md
@@ -130,13 +157,19 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, c_in: int, c_out: int, time_dim: int, groups: int, dropout: float
+        self,
+        c_in: int,
+        c_out: int,
+        time_dim: int,
+        groups: int,
+        dropout: float,
+        eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, c_in, eps=1e-6)
+        self.norm1 = nn.GroupNorm(groups, c_in, eps=eps)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.time = nn.Linear(time_dim, c_out)
-        self.norm2 = nn.GroupNorm(groups, c_out, eps=1e-6)
+        self.norm2 = nn.GroupNorm(groups, c_out, eps=eps)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.shortcut: nn.Module = nn.Identity()
@@ -162,10 +195,12 @@ class AttentionBlock(nn.Module):
     Explained in chapter 7, The U-Net.
     """
 
-    def __init__(self, channels: int, heads: int, groups: int) -> None:
+    def __init__(
+        self, channels: int, heads: int, groups: int, eps: float = 1e-6
+    ) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = nn.GroupNorm(groups, channels, eps=eps)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         for part in self.qkv.weight.chunk(3):  # three maps in one matrix
@@ -187,16 +222,19 @@ class AttentionBlock(nn.Module):
 class Downsample(nn.Module):
     """Halve height and width; pads right and bottom, as the paper's code does.
 
+    A `symmetric` pad is that of some relatives.
+
     Explained in chapter 7, The U-Net.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, symmetric: bool = False) -> None:
         super().__init__()
+        self.pad = (1, 1, 1, 1) if symmetric else (0, 1, 0, 1)
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
         ho_init(self.conv)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.conv(F.pad(h, (0, 1, 0, 1)))
+        return self.conv(F.pad(h, self.pad))
 
 
 class Upsample(nn.Module):
@@ -220,13 +258,13 @@ class _Stage(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, attend: bool, config: UNetConfig) -> None:
         super().__init__()
+        groups, eps = config.groups, config.norm_eps
         time_dim = 4 * config.base_channels
-        self.block = ResidualBlock(c_in, c_out, time_dim, config.groups, config.dropout)
-        self.attention = (
-            AttentionBlock(c_out, config.attention_heads, config.groups)
-            if attend
-            else nn.Identity()
-        )
+        self.block = ResidualBlock(c_in, c_out, time_dim, groups, config.dropout, eps)
+        self.attention: nn.Module = nn.Identity()
+        if attend:
+            heads = c_out // (config.head_channels or c_out)
+            self.attention = AttentionBlock(c_out, heads, groups, eps)
 
     def forward(self, h: Tensor, time: Tensor) -> Tensor:
         return self.attention(self.block(h, time))
@@ -260,7 +298,7 @@ class UNet(nn.Module):
                 skips.append(width)
             self.down.append(stages)
             if level < len(widths) - 1:
-                self.shrink.append(Downsample(width))
+                self.shrink.append(Downsample(width, config.symmetric_padding))
                 skips.append(width)
         self.middle = nn.ModuleList(
             [
@@ -278,15 +316,22 @@ class UNet(nn.Module):
             self.up.append(stages)
             if level > 0:
                 self.grow.append(Upsample(width))
-        self.norm_out = nn.GroupNorm(config.groups, width, eps=1e-6)
+        self.norm_out = nn.GroupNorm(config.groups, width, eps=config.norm_eps)
         self.conv_out = nn.Conv2d(width, config.in_channels, 3, padding=1)
         for layer in (first, second, self.conv_in):
             ho_init(layer)
         ho_init(self.conv_out, scale=1e-10)
 
+    def address(self, t: Tensor) -> Tensor:
+        """eq-time-embedding of t (B,) in 1..T, counted from 0, as configured."""
+        c = self.config
+        return time_embedding(
+            t - 1, c.base_channels, shift=c.frequency_shift, cosine_first=c.cosine_first
+        )
+
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         self.config.check_size(*z.shape[2:])
-        time = self.time(time_embedding(t - 1, self.config.base_channels).to(z.dtype))
+        time = self.time(self.address(t).to(z.dtype))
         h = self.conv_in(z)
         skips = [h]
         for level, stages in enumerate(self.down):

@@ -149,7 +149,7 @@ def reference_unet(config: UNetConfig) -> UNet2DModel:
         freq_shift=1,
         norm_eps=1e-6,
         norm_num_groups=config.groups,
-        attention_head_dim=config.channels[-1] // config.attention_heads,
+        attention_head_dim=config.head_channels,
         add_attention=config.middle_attention,
         dropout=config.dropout,
     ).eval()

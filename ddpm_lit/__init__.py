@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 __all__ = [
     "AttentionBlock",
     "Axis",
+    "Batch",
     "CHECKPOINT",
     "Checkpoint",
     "DOWNLOADS",
@@ -24,8 +25,10 @@ __all__ = [
     "EMA",
     "ElboTerms",
     "Explorer",
+    "FIXED",
     "GaussianMixture",
     "INK",
+    "Journal",
     "LIMIT",
     "LOG_EVERY",
     "Mark",
@@ -33,11 +36,17 @@ __all__ = [
     "NoiseSchedule",
     "OLD_CHECKPOINT",
     "PAGE",
+    "PATIENCE",
     "Panel",
     "Picture",
+    "Recipe",
     "ResidualBlock",
+    "Run",
     "SCHEDULES",
+    "Shuffle",
+    "Speed",
     "Style",
+    "Team",
     "TrainConfig",
     "TrainState",
     "TrainingDiverged",
@@ -52,8 +61,10 @@ __all__ = [
     "bits_per_dim",
     "build_parser",
     "catch_signals",
+    "change",
     "check_error",
     "check_number",
+    "check_output",
     "check_range",
     "check_same_shape",
     "choice",
@@ -63,9 +74,11 @@ __all__ = [
     "describe_control",
     "dots",
     "draw_bars",
+    "draw_batch",
     "draw_bell",
     "draw_curve",
     "draw_dots",
+    "draw_images",
     "draw_mark",
     "draw_noise",
     "draw_panel",
@@ -74,10 +87,13 @@ __all__ = [
     "every_setting",
     "explain_divergence",
     "explore",
+    "fast_arithmetic",
     "fit_to_data",
+    "former_checkpoints",
     "frechet_distance",
     "gaussian_kl",
     "ho_init",
+    "join_team",
     "keep_metrics",
     "kl_weight",
     "learning_rate_factor",
@@ -85,19 +101,25 @@ __all__ = [
     "linear_betas",
     "load_checkpoint",
     "load_dataset",
+    "load_recipe",
     "main",
     "make_schedule",
     "mean_from_noise",
     "needs",
+    "newest_checkpoint",
     "noise_from_v",
     "noise_from_x",
     "open_checkpoint",
+    "open_run",
     "pack",
     "panel",
     "pick_device",
     "picture",
     "pixels",
     "positions",
+    "prepare",
+    "preset",
+    "presets",
     "q_posterior",
     "q_sample",
     "q_step",
@@ -108,14 +130,19 @@ __all__ = [
     "read_metrics",
     "refuse",
     "respace",
+    "resume_state",
     "run_info",
     "run_sample",
     "run_train",
     "sample",
+    "save_and_keep",
     "save_checkpoint",
     "save_figure",
     "save_grid",
+    "save_images",
     "save_loss_curve",
+    "scaled_step",
+    "seed_of",
     "set_learning_rate",
     "show_images",
     "sigmoid_betas",
@@ -127,6 +154,7 @@ __all__ = [
     "to_model_range",
     "to_uint8",
     "train",
+    "train_at_scale",
     "train_step",
     "unpack",
     "use_style",
@@ -180,10 +208,35 @@ if TYPE_CHECKING:
     from ddpm_lit.plotting import show_images as show_images
     from ddpm_lit.plotting import use_style as use_style
     from ddpm_lit.posterior import q_posterior as q_posterior
+    from ddpm_lit.recipes import Recipe as Recipe
+    from ddpm_lit.recipes import Speed as Speed
+    from ddpm_lit.recipes import change as change
+    from ddpm_lit.recipes import preset as preset
+    from ddpm_lit.recipes import presets as presets
     from ddpm_lit.sampling import ancestral_step as ancestral_step
     from ddpm_lit.sampling import draw_noise as draw_noise
     from ddpm_lit.sampling import sample as sample
     from ddpm_lit.sampling import save_grid as save_grid
+    from ddpm_lit.scale import FIXED as FIXED
+    from ddpm_lit.scale import Batch as Batch
+    from ddpm_lit.scale import Journal as Journal
+    from ddpm_lit.scale import Run as Run
+    from ddpm_lit.scale import Shuffle as Shuffle
+    from ddpm_lit.scale import check_output as check_output
+    from ddpm_lit.scale import draw_batch as draw_batch
+    from ddpm_lit.scale import draw_images as draw_images
+    from ddpm_lit.scale import fast_arithmetic as fast_arithmetic
+    from ddpm_lit.scale import former_checkpoints as former_checkpoints
+    from ddpm_lit.scale import load_recipe as load_recipe
+    from ddpm_lit.scale import newest_checkpoint as newest_checkpoint
+    from ddpm_lit.scale import open_run as open_run
+    from ddpm_lit.scale import prepare as prepare
+    from ddpm_lit.scale import resume_state as resume_state
+    from ddpm_lit.scale import save_and_keep as save_and_keep
+    from ddpm_lit.scale import save_images as save_images
+    from ddpm_lit.scale import scaled_step as scaled_step
+    from ddpm_lit.scale import seed_of as seed_of
+    from ddpm_lit.scale import train_at_scale as train_at_scale
     from ddpm_lit.schedules import SCHEDULES as SCHEDULES
     from ddpm_lit.schedules import NoiseSchedule as NoiseSchedule
     from ddpm_lit.schedules import at_step as at_step
@@ -193,6 +246,9 @@ if TYPE_CHECKING:
     from ddpm_lit.schedules import quadratic_betas as quadratic_betas
     from ddpm_lit.schedules import respace as respace
     from ddpm_lit.schedules import sigmoid_betas as sigmoid_betas
+    from ddpm_lit.team import PATIENCE as PATIENCE
+    from ddpm_lit.team import Team as Team
+    from ddpm_lit.team import join_team as join_team
     from ddpm_lit.training import CHECKPOINT as CHECKPOINT
     from ddpm_lit.training import EMA as EMA
     from ddpm_lit.training import LOG_EVERY as LOG_EVERY
@@ -266,6 +322,7 @@ __version__ = "0.1.0"
 _HOME_OF: dict[str, str] = {
     "AttentionBlock": "unet",
     "Axis": "widgets",
+    "Batch": "scale",
     "CHECKPOINT": "training",
     "Checkpoint": "training",
     "DOWNLOADS": "data",
@@ -276,8 +333,10 @@ _HOME_OF: dict[str, str] = {
     "EMA": "training",
     "ElboTerms": "elbo",
     "Explorer": "widgets",
+    "FIXED": "scale",
     "GaussianMixture": "mixture",
     "INK": "plotting",
+    "Journal": "scale",
     "LIMIT": "widgets",
     "LOG_EVERY": "training",
     "Mark": "widgets",
@@ -285,11 +344,17 @@ _HOME_OF: dict[str, str] = {
     "NoiseSchedule": "schedules",
     "OLD_CHECKPOINT": "training",
     "PAGE": "widgets",
+    "PATIENCE": "team",
     "Panel": "widgets",
     "Picture": "plotting",
+    "Recipe": "recipes",
     "ResidualBlock": "unet",
+    "Run": "scale",
     "SCHEDULES": "schedules",
+    "Shuffle": "scale",
+    "Speed": "recipes",
     "Style": "widgets",
+    "Team": "team",
     "TrainConfig": "training",
     "TrainState": "training",
     "TrainingDiverged": "training",
@@ -304,8 +369,10 @@ _HOME_OF: dict[str, str] = {
     "bits_per_dim": "elbo",
     "build_parser": "cli",
     "catch_signals": "training",
+    "change": "recipes",
     "check_error": "checks",
     "check_number": "checks",
+    "check_output": "scale",
     "check_range": "losses",
     "check_same_shape": "forward",
     "choice": "widgets",
@@ -315,9 +382,11 @@ _HOME_OF: dict[str, str] = {
     "describe_control": "widgets",
     "dots": "widgets",
     "draw_bars": "widgets",
+    "draw_batch": "scale",
     "draw_bell": "widgets",
     "draw_curve": "widgets",
     "draw_dots": "widgets",
+    "draw_images": "scale",
     "draw_mark": "widgets",
     "draw_noise": "sampling",
     "draw_panel": "widgets",
@@ -326,10 +395,13 @@ _HOME_OF: dict[str, str] = {
     "every_setting": "widgets",
     "explain_divergence": "training",
     "explore": "widgets",
+    "fast_arithmetic": "scale",
     "fit_to_data": "training",
+    "former_checkpoints": "scale",
     "frechet_distance": "evaluation",
     "gaussian_kl": "elbo",
     "ho_init": "unet",
+    "join_team": "team",
     "keep_metrics": "training",
     "kl_weight": "losses",
     "learning_rate_factor": "training",
@@ -337,19 +409,25 @@ _HOME_OF: dict[str, str] = {
     "linear_betas": "schedules",
     "load_checkpoint": "training",
     "load_dataset": "data",
+    "load_recipe": "scale",
     "main": "cli",
     "make_schedule": "schedules",
     "mean_from_noise": "parameterization",
     "needs": "widgets",
+    "newest_checkpoint": "scale",
     "noise_from_v": "parameterization",
     "noise_from_x": "parameterization",
     "open_checkpoint": "training",
+    "open_run": "scale",
     "pack": "widgets",
     "panel": "widgets",
     "pick_device": "training",
     "picture": "plotting",
     "pixels": "widgets",
     "positions": "widgets",
+    "prepare": "scale",
+    "preset": "recipes",
+    "presets": "recipes",
     "q_posterior": "posterior",
     "q_sample": "forward",
     "q_step": "forward",
@@ -360,14 +438,19 @@ _HOME_OF: dict[str, str] = {
     "read_metrics": "training",
     "refuse": "checks",
     "respace": "schedules",
+    "resume_state": "scale",
     "run_info": "cli",
     "run_sample": "cli",
     "run_train": "cli",
     "sample": "sampling",
+    "save_and_keep": "scale",
     "save_checkpoint": "training",
     "save_figure": "plotting",
     "save_grid": "sampling",
+    "save_images": "scale",
     "save_loss_curve": "training",
+    "scaled_step": "scale",
+    "seed_of": "scale",
     "set_learning_rate": "training",
     "show_images": "plotting",
     "sigmoid_betas": "schedules",
@@ -379,6 +462,7 @@ _HOME_OF: dict[str, str] = {
     "to_model_range": "data",
     "to_uint8": "data",
     "train": "training",
+    "train_at_scale": "scale",
     "train_step": "training",
     "unpack": "widgets",
     "use_style": "plotting",

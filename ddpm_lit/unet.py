@@ -132,7 +132,8 @@ def time_embedding(
     """
     half = dim // 2
     index = torch.arange(half, device=t.device, dtype=torch.float32)
-    angle = t.float()[:, None] * torch.exp(-math.log(10_000) / (half - shift) * index)
+    rates = torch.exp(-math.log(10_000) * index / (half - shift))
+    angle = t.float()[:, None] * rates
     waves = [angle.cos(), angle.sin()] if cosine_first else [angle.sin(), angle.cos()]
     return torch.cat(waves, dim=1)
 

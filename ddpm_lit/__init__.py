@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 __all__ = [
     "AttentionBlock",
     "Axis",
+    "BLOCKS",
     "Batch",
     "CHECKPOINT",
     "Checkpoint",
@@ -25,8 +26,10 @@ __all__ = [
     "EMA",
     "ElboTerms",
     "Explorer",
+    "FAMILY",
     "FIXED",
     "GaussianMixture",
+    "HARMLESS",
     "INK",
     "Journal",
     "LIMIT",
@@ -34,18 +37,26 @@ __all__ = [
     "Mark",
     "NoiseMLP",
     "NoiseSchedule",
+    "OLDER",
     "OLD_CHECKPOINT",
     "PAGE",
     "PATIENCE",
     "Panel",
     "Picture",
+    "Pretrained",
+    "QKV",
+    "RENAMING",
     "Recipe",
     "ResidualBlock",
     "Run",
+    "SCHEDULER_FAMILY",
     "SCHEDULES",
     "Shuffle",
     "Speed",
     "Style",
+    "THEIR_DEFAULTS",
+    "THEIR_SCHEDULES",
+    "THEIR_WEIGHTS",
     "Team",
     "TrainConfig",
     "TrainState",
@@ -53,6 +64,8 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "Upsample",
+    "VARIANCES",
+    "WEIGHTS",
     "ancestral_step",
     "at_step",
     "attempt",
@@ -68,6 +81,8 @@ __all__ = [
     "check_range",
     "check_same_shape",
     "choice",
+    "config_from_diffusers",
+    "config_to_diffusers",
     "cosine_betas",
     "curve",
     "data_cache",
@@ -91,6 +106,7 @@ __all__ = [
     "fit_to_data",
     "former_checkpoints",
     "frechet_distance",
+    "from_diffusers",
     "gaussian_kl",
     "ho_init",
     "join_team",
@@ -101,6 +117,7 @@ __all__ = [
     "linear_betas",
     "load_checkpoint",
     "load_dataset",
+    "load_model",
     "load_recipe",
     "main",
     "make_schedule",
@@ -142,6 +159,8 @@ __all__ = [
     "save_images",
     "save_loss_curve",
     "scaled_step",
+    "schedule_from_diffusers",
+    "schedule_to_diffusers",
     "seed_of",
     "set_learning_rate",
     "show_images",
@@ -151,6 +170,7 @@ __all__ = [
     "tabulate",
     "tabulate_panel",
     "time_embedding",
+    "to_diffusers",
     "to_model_range",
     "to_uint8",
     "train",
@@ -160,6 +180,8 @@ __all__ = [
     "use_style",
     "v_from_x",
     "value_at",
+    "weights_from_diffusers",
+    "weights_to_diffusers",
     "x_from_noise",
     "x_from_v",
 ]
@@ -191,6 +213,28 @@ if TYPE_CHECKING:
     from ddpm_lit.forward import check_same_shape as check_same_shape
     from ddpm_lit.forward import q_sample as q_sample
     from ddpm_lit.forward import q_step as q_step
+    from ddpm_lit.hub import BLOCKS as BLOCKS
+    from ddpm_lit.hub import FAMILY as FAMILY
+    from ddpm_lit.hub import HARMLESS as HARMLESS
+    from ddpm_lit.hub import OLDER as OLDER
+    from ddpm_lit.hub import QKV as QKV
+    from ddpm_lit.hub import RENAMING as RENAMING
+    from ddpm_lit.hub import SCHEDULER_FAMILY as SCHEDULER_FAMILY
+    from ddpm_lit.hub import THEIR_DEFAULTS as THEIR_DEFAULTS
+    from ddpm_lit.hub import THEIR_SCHEDULES as THEIR_SCHEDULES
+    from ddpm_lit.hub import THEIR_WEIGHTS as THEIR_WEIGHTS
+    from ddpm_lit.hub import VARIANCES as VARIANCES
+    from ddpm_lit.hub import WEIGHTS as WEIGHTS
+    from ddpm_lit.hub import Pretrained as Pretrained
+    from ddpm_lit.hub import config_from_diffusers as config_from_diffusers
+    from ddpm_lit.hub import config_to_diffusers as config_to_diffusers
+    from ddpm_lit.hub import from_diffusers as from_diffusers
+    from ddpm_lit.hub import load_model as load_model
+    from ddpm_lit.hub import schedule_from_diffusers as schedule_from_diffusers
+    from ddpm_lit.hub import schedule_to_diffusers as schedule_to_diffusers
+    from ddpm_lit.hub import to_diffusers as to_diffusers
+    from ddpm_lit.hub import weights_from_diffusers as weights_from_diffusers
+    from ddpm_lit.hub import weights_to_diffusers as weights_to_diffusers
     from ddpm_lit.losses import check_range as check_range
     from ddpm_lit.losses import kl_weight as kl_weight
     from ddpm_lit.losses import simple_loss as simple_loss
@@ -322,6 +366,7 @@ __version__ = "0.1.0"
 _HOME_OF: dict[str, str] = {
     "AttentionBlock": "unet",
     "Axis": "widgets",
+    "BLOCKS": "hub",
     "Batch": "scale",
     "CHECKPOINT": "training",
     "Checkpoint": "training",
@@ -333,8 +378,10 @@ _HOME_OF: dict[str, str] = {
     "EMA": "training",
     "ElboTerms": "elbo",
     "Explorer": "widgets",
+    "FAMILY": "hub",
     "FIXED": "scale",
     "GaussianMixture": "mixture",
+    "HARMLESS": "hub",
     "INK": "plotting",
     "Journal": "scale",
     "LIMIT": "widgets",
@@ -342,18 +389,26 @@ _HOME_OF: dict[str, str] = {
     "Mark": "widgets",
     "NoiseMLP": "training",
     "NoiseSchedule": "schedules",
+    "OLDER": "hub",
     "OLD_CHECKPOINT": "training",
     "PAGE": "widgets",
     "PATIENCE": "team",
     "Panel": "widgets",
     "Picture": "plotting",
+    "Pretrained": "hub",
+    "QKV": "hub",
+    "RENAMING": "hub",
     "Recipe": "recipes",
     "ResidualBlock": "unet",
     "Run": "scale",
+    "SCHEDULER_FAMILY": "hub",
     "SCHEDULES": "schedules",
     "Shuffle": "scale",
     "Speed": "recipes",
     "Style": "widgets",
+    "THEIR_DEFAULTS": "hub",
+    "THEIR_SCHEDULES": "hub",
+    "THEIR_WEIGHTS": "hub",
     "Team": "team",
     "TrainConfig": "training",
     "TrainState": "training",
@@ -361,6 +416,8 @@ _HOME_OF: dict[str, str] = {
     "UNet": "unet",
     "UNetConfig": "unet",
     "Upsample": "unet",
+    "VARIANCES": "hub",
+    "WEIGHTS": "hub",
     "ancestral_step": "sampling",
     "at_step": "schedules",
     "attempt": "checks",
@@ -376,6 +433,8 @@ _HOME_OF: dict[str, str] = {
     "check_range": "losses",
     "check_same_shape": "forward",
     "choice": "widgets",
+    "config_from_diffusers": "hub",
+    "config_to_diffusers": "hub",
     "cosine_betas": "schedules",
     "curve": "widgets",
     "data_cache": "data",
@@ -399,6 +458,7 @@ _HOME_OF: dict[str, str] = {
     "fit_to_data": "training",
     "former_checkpoints": "scale",
     "frechet_distance": "evaluation",
+    "from_diffusers": "hub",
     "gaussian_kl": "elbo",
     "ho_init": "unet",
     "join_team": "team",
@@ -409,6 +469,7 @@ _HOME_OF: dict[str, str] = {
     "linear_betas": "schedules",
     "load_checkpoint": "training",
     "load_dataset": "data",
+    "load_model": "hub",
     "load_recipe": "scale",
     "main": "cli",
     "make_schedule": "schedules",
@@ -450,6 +511,8 @@ _HOME_OF: dict[str, str] = {
     "save_images": "scale",
     "save_loss_curve": "training",
     "scaled_step": "scale",
+    "schedule_from_diffusers": "hub",
+    "schedule_to_diffusers": "hub",
     "seed_of": "scale",
     "set_learning_rate": "training",
     "show_images": "plotting",
@@ -459,6 +522,7 @@ _HOME_OF: dict[str, str] = {
     "tabulate": "widgets",
     "tabulate_panel": "widgets",
     "time_embedding": "unet",
+    "to_diffusers": "hub",
     "to_model_range": "data",
     "to_uint8": "data",
     "train": "training",
@@ -468,6 +532,8 @@ _HOME_OF: dict[str, str] = {
     "use_style": "plotting",
     "v_from_x": "parameterization",
     "value_at": "widgets",
+    "weights_from_diffusers": "hub",
+    "weights_to_diffusers": "hub",
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",
 }

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -631,9 +631,11 @@ class Run:
 
     def preview(self) -> None:
         """Write a grid of samples, made by all processes."""
+        found = self.trained()
         images = draw_images(
-            self.trained(),
-            64,
+            found.model,
+            found.schedule,
+            found.shape(64),
             steps=min(250, self.recipe.train.T),
             variance=self.recipe.variance,
             speed=self.speed,
@@ -647,8 +649,9 @@ class Run:
 
 # chapters/90-training-at-scale.md
 def draw_images(
-    trained: Checkpoint,
-    count: int,
+    model: Callable[[Tensor, Tensor], Tensor],
+    schedule: NoiseSchedule,
+    shape: tuple[int, ...],
     *,
     seed: int = 0,
     batch_size: int = 256,
@@ -659,30 +662,30 @@ def draw_images(
     team: Team | None = None,
     progress: bool = True,
 ) -> Tensor:
-    """`count` images, uint8 (count, C, H, W), in every process of the team.
+    """Images of the given shape (N, C, H, W), uint8, in every process of the team.
 
     Image i is decided by (seed, i), up to the rounding of the network's sums.
-    `batch_size` is that of one process. See `sample` for steps, variance and clip.
+    `batch_size` is that of one process. See `sample` for the model, steps, variance
+    and clip; `speed` for autocast and channels_last.
 
     Explained in appendix A, Training at scale.
     """
-    shape = trained.shape(1)[1:]
-    device = trained.schedule.alpha_bar.device
+    count, device = shape[0], schedule.alpha_bar.device
     team = team or Team(device)
     speed = (speed or Speed()).on(device)
     mine, parts = range(team.rank, count, team.size), []
 
-    def model(z: Tensor, t: Tensor) -> Tensor:
+    def fast(z: Tensor, t: Tensor) -> Tensor:
         with _autocast(speed, device):
-            return trained.model(_laid_out(z, speed), t).to(z.dtype)
+            return model(_laid_out(z, speed), t).to(z.dtype)
 
     for start in range(0, len(mine), batch_size):
         numbers = mine[start : start + batch_size]
         sources = [torch.Generator().manual_seed(seed_of(seed, i, 3)) for i in numbers]
         made = sample(
-            model,
-            trained.schedule,
-            (len(numbers), *shape),
+            fast,
+            schedule,
+            (len(numbers), *shape[1:]),
             steps=steps,
             generator=sources,
             clip=clip,
@@ -690,7 +693,7 @@ def draw_images(
             variance=variance,
         )
         parts.append(to_uint8(made).cpu())
-    whole = torch.empty((count, *shape), dtype=torch.uint8)
+    whole = torch.empty(shape, dtype=torch.uint8)
     found = torch.cat(parts) if parts else whole[:0]
     for rank, part in enumerate(team.collect(found)):
         whole[rank :: team.size] = part

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.models.embeddings import get_timestep_embedding
 
 from ddpm_lit import (
@@ -23,17 +27,25 @@ from ddpm_lit import (
     UNetConfig,
     ancestral_step,
     bits_per_dim,
+    config_from_diffusers,
+    config_to_diffusers,
     cosine_betas,
+    from_diffusers,
     gaussian_kl,
     linear_betas,
+    load_model,
     make_schedule,
     noise_from_v,
+    preset,
     q_sample,
     quadratic_betas,
     sample,
+    schedule_from_diffusers,
     sigmoid_betas,
     time_embedding,
+    to_diffusers,
     v_from_x,
+    weights_to_diffusers,
 )
 
 f64 = torch.float64
@@ -133,122 +145,252 @@ def test_time_embedding_agrees_with_diffusers():
     assert torch.allclose(time_embedding(t, 32), theirs, atol=1e-4)
 
 
-def reference_unet(config: UNetConfig) -> UNet2DModel:
-    """The same network in diffusers' terms."""
-    levels = range(len(config.channels))
-    kind = ["Attn" if i in config.attention_levels else "" for i in levels]
-    return UNet2DModel(
-        in_channels=config.in_channels,
-        out_channels=config.in_channels,
-        block_out_channels=tuple(config.channels),
-        layers_per_block=config.blocks_per_level,
-        down_block_types=tuple(f"{k}DownBlock2D" for k in kind),
-        up_block_types=tuple(f"{k}UpBlock2D" for k in kind[::-1]),
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        norm_eps=1e-6,
-        norm_num_groups=config.groups,
-        attention_head_dim=config.head_channels,
-        add_attention=config.middle_attention,
-        dropout=config.dropout,
-    ).eval()
+@dataclass(frozen=True)
+class Architecture:
+    """A network in diffusers' words, and the size of the images to try."""
+
+    fields: dict[str, Any]
+    size: tuple[int, int] = (16, 16)
 
 
-def copy_layer(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
-    ours.load_state_dict(theirs.state_dict())
+def blocks(*attend: bool) -> dict[str, Any]:
+    """Block types with attention where it is wanted, level 0 first."""
+    kind = ["Attn" if a else "" for a in attend]
+    return {
+        "down_block_types": [f"{k}DownBlock2D" for k in kind],
+        "up_block_types": [f"{k}UpBlock2D" for k in kind[::-1]],
+    }
 
 
-def copy_stage(ours, resnet, attention) -> None:
-    """A residual block and the attention that may follow it."""
-    block = ours.block
-    for mine, other in (
-        (block.norm1, resnet.norm1),
-        (block.conv1, resnet.conv1),
-        (block.time, resnet.time_emb_proj),
-        (block.norm2, resnet.norm2),
-        (block.conv2, resnet.conv2),
-    ):
-        copy_layer(mine, other)
-    if resnet.conv_shortcut is not None:
-        copy_layer(block.shortcut, resnet.conv_shortcut)
-    if attention is not None:
-        parts = attention.to_q, attention.to_k, attention.to_v
-        weight = torch.cat([part.weight for part in parts])
-        bias = torch.cat([part.bias for part in parts])
-        ours.attention.qkv.load_state_dict({"weight": weight, "bias": bias})
-        copy_layer(ours.attention.out, attention.to_out[0])
-        copy_layer(ours.attention.norm, attention.group_norm)
+HO = {  # the switches of the paper's network
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "norm_eps": 1e-6,
+    "attention_head_dim": None,
+}
+ARCHITECTURES = {
+    "the paper's, narrow": Architecture(
+        {
+            **HO,
+            **blocks(False, True, False, False),
+            "block_out_channels": (32, 64, 64, 64),
+            "dropout": 0.1,
+        }
+    ),
+    "diffusers' defaults": Architecture(
+        {
+            **blocks(False, True, True, True),
+            "block_out_channels": (32, 64, 96, 128),
+            "layers_per_block": 1,
+        }
+    ),
+    "several heads": Architecture(
+        {
+            **HO,
+            **blocks(False, True),
+            "block_out_channels": (32, 64),
+            "attention_head_dim": 16,
+        }
+    ),
+    "one level, one channel": Architecture(
+        {
+            **HO,
+            **blocks(True),
+            "block_out_channels": (16,),
+            "in_channels": 1,
+            "out_channels": 1,
+            "norm_num_groups": 8,
+        },
+        (7, 9),
+    ),
+    "six levels": Architecture(
+        {
+            **HO,
+            **blocks(False, False, False, False, True, False),
+            "block_out_channels": (8, 8, 16, 16, 24, 24),
+            "layers_per_block": 1,
+            "norm_num_groups": 4,
+        },
+        (64, 32),
+    ),
+    "attention everywhere": Architecture(
+        {
+            **HO,
+            **blocks(True, True, True),
+            "block_out_channels": (16, 16, 32),
+            "norm_num_groups": 8,
+            "layers_per_block": 3,
+        }
+    ),
+    "no attention": Architecture(
+        {
+            **HO,
+            **blocks(False, False),
+            "block_out_channels": (16, 24),
+            "norm_num_groups": 8,
+            "add_attention": False,
+        }
+    ),
+    "the training example's blocks": Architecture(
+        {
+            **blocks(False, False, False, False, True, False),
+            "block_out_channels": (16, 16, 32, 32, 64, 64),
+            "norm_num_groups": 16,
+        },
+        (32, 32),
+    ),
+}
 
 
-def copy_blocks(stages, block) -> None:
-    attentions = [*getattr(block, "attentions", []), *[None] * len(stages)]
-    for stage, resnet, attention in zip(stages, block.resnets, attentions):  # noqa: B905
-        copy_stage(stage, resnet, attention)
-
-
-def copy_weights(ours: UNet, theirs: UNet2DModel) -> None:
-    """Every weight of the reference network into ours."""
-    copy_layer(ours.conv_in, theirs.conv_in)
-    copy_layer(ours.time[0], theirs.time_embedding.linear_1)
-    copy_layer(ours.time[2], theirs.time_embedding.linear_2)
-    for stages, block in zip(ours.down, theirs.down_blocks, strict=True):
-        copy_blocks(stages, block)
-    for shrink, block in zip(ours.shrink, theirs.down_blocks, strict=False):
-        copy_layer(shrink.conv, block.downsamplers[0].conv)
-    copy_blocks(ours.middle, theirs.mid_block)
-    for stages, block in zip(ours.up, theirs.up_blocks, strict=True):
-        copy_blocks(stages, block)
-    for grow, block in zip(ours.grow, theirs.up_blocks, strict=False):
-        copy_layer(grow.conv, block.upsamplers[0].conv)
-    copy_layer(ours.norm_out, theirs.conv_norm_out)
-    copy_layer(ours.conv_out, theirs.conv_out)
+def reference(name: str) -> UNet2DModel:
+    """The network with weights that no initialization has made zero."""
+    torch.manual_seed(0)
+    fields = {"norm_num_groups": 32, **ARCHITECTURES[name].fields}
+    return UNet2DModel(**fields, sample_size=ARCHITECTURES[name].size).eval()
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-12)]
+)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_networks_and_gradients_agree_with_diffusers(name, dtype, bound):
+    theirs = reference(name).to(dtype)
+    found = from_diffusers(theirs)
+    ours = found.model.to(dtype).requires_grad_(True)
+    assert sum(p.numel() for p in ours.parameters()) == theirs.num_parameters()
+    z = torch.randn(found.shape(4), generator=seeded(1)).to(dtype)
+    t = torch.tensor([1, 2, 500, 1000])
+    one, two = z.clone().requires_grad_(), z.clone().requires_grad_()
+    answer, expected = ours(one, t), theirs(two, t - 1).sample
+    error = float((answer - expected).abs().max())
+    assert error <= bound, f"{name}: with equal weights the answers differ by {error}"
+    push = torch.randn(z.shape, generator=seeded(2)).to(dtype) / z.numel()
+    (answer * push).sum().backward()
+    (expected * push).sum().backward()
+    slopes = weights_to_diffusers({k: p.grad for k, p in ours.named_parameters()})
+    error = float((one.grad - two.grad).abs().max())
+    assert error <= bound, f"{name}: gradients of the image differ by {error}"
+    assert slopes.keys() == dict(theirs.named_parameters()).keys()
+    for key, parameter in theirs.named_parameters():
+        error = float((slopes[key] - parameter.grad).abs().max())
+        assert error <= bound, f"{name}: gradients of {key} differ by {error}"
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin", "flat", "older names"])
+def test_folders_of_diffusers_are_opened(tmp_path, form):
+    theirs = reference("the paper's, narrow")
+    pipeline = DDPMPipeline(theirs, DDPMScheduler(50, variance_type="fixed_large"))
+    pipeline.save_pretrained(tmp_path, safe_serialization=form != "bin")
+    unet = tmp_path / "unet"
+    if form == "flat":  # as the published CIFAR-10 model is stored
+        for file in [*unet.iterdir(), *(tmp_path / "scheduler").iterdir()]:
+            shutil.move(file, tmp_path / file.name)
+        unet.rmdir()
+    if form == "older names":
+        path = unet / "diffusion_pytorch_model.safetensors"
+        named = load_file(path)
+        for new, old in (
+            ("to_q", "query"),
+            ("to_k", "key"),
+            ("to_v", "value"),
+            ("to_out.0", "proj_attn"),
+        ):
+            named = {k.replace(f".{new}.", f".{old}."): v for k, v in named.items()}
+        save_file(named, path)
+    for found in (from_diffusers(tmp_path), load_model(tmp_path)):
+        assert found.schedule.T == 50 and found.variance == "beta" and found.clip
+        assert found.image_size == (16, 16)
+        z, t = torch.randn(found.shape(2), generator=seeded(1)), torch.tensor([1, 50])
+        with torch.no_grad():
+            error = float((found.model(z, t) - theirs(z, t - 1).sample).abs().max())
+        assert error <= 1e-5
+
+
+@pytest.mark.parametrize("steps", [20, 5])
+def test_diffusers_opens_and_samples_what_we_write(tmp_path, steps):
+    torch.manual_seed(0)
+    config = UNetConfig(base_channels=8, groups=4, attention_levels=(1,))
+    ours = UNet(config).eval()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    schedule = make_schedule("cosine", 20)
+    to_diffusers(ours, schedule, tmp_path, image_size=(8, 8), variance="beta_tilde")
+    pipeline = DDPMPipeline.from_pretrained(tmp_path)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        batch_size=3,
+        generator=seeded(3),
+        num_inference_steps=steps,
+        output_type="pt",
+    ).images
+    mine = sample(
+        ours,
+        schedule,
+        (3, 1, 8, 8),
+        steps=steps,
+        variance="beta_tilde",
+        generator=seeded(3),
+        progress=False,
+    )
+    assert float(((mine + 1) / 2 - theirs).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
     [
-        UNetConfig(),
-        UNetConfig(
-            in_channels=3,
-            base_channels=16,
-            channel_multipliers=(1, 2, 2),
-            blocks_per_level=2,
-            attention_levels=(1,),
-            middle_attention=True,
-            dropout=0.1,
-        ),
-        UNetConfig(channel_multipliers=(1, 1), attention_levels=(0, 1)),
+        ("class_embed_type", "timestep"),
+        ("num_class_embeds", 10),
+        ("resnet_time_scale_shift", "scale_shift"),
+        ("act_fn", "gelu"),
+        ("mid_block_scale_factor", 2),
+        ("attention_head_dim", 5),
+        ("out_channels", 6),
+        ("down_block_types", ["SkipDownBlock2D", "DownBlock2D"]),
+        ("up_block_types", ["AttnUpBlock2D", "UpBlock2D"]),
+        ("time_embedding_type", "fourier"),
+        ("downsample_type", "resnet"),
+        ("a_field_of_tomorrow", 1),
     ],
 )
-def test_unet_agrees_with_diffusers(config):
-    torch.manual_seed(0)
-    theirs, ours = reference_unet(config), UNet(config).eval()
-    copy_weights(ours, theirs)
-    z = torch.randn(4, config.in_channels, 16, 16)
-    t = torch.tensor([1, 2, 500, 1000])
-    with torch.no_grad():
-        expected, found = theirs(z, t - 1).sample, ours(z, t)
-    error = float((found - expected).abs().max())
-    assert error < 1e-5, f"with equal weights the networks differ by {error:.1e}"
+def test_a_network_outside_the_family_is_refused_by_field(field, value):
+    fields = {**HO, **blocks(False, False), "block_out_channels": [32, 64]}
+    with pytest.raises(ValueError, match=field):
+        config_from_diffusers({**fields, field: value})
 
 
-PAPER = UNetConfig(
-    in_channels=3,
-    base_channels=128,
-    channel_multipliers=(1, 2, 2, 2),
-    blocks_per_level=2,
-    attention_levels=(1,),
-    middle_attention=True,
-    dropout=0.1,
-    groups=32,
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prediction_type", "v_prediction"),
+        ("variance_type", "learned_range"),
+        ("beta_schedule", "stairs"),
+        ("thresholding", True),
+        ("rescale_betas_zero_snr", True),
+    ],
 )
+def test_a_scheduler_outside_the_family_is_refused_by_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        schedule_from_diffusers({"num_train_timesteps": 10, field: value})
+
+
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+def test_schedules_are_read_from_their_settings(kind):
+    scheduler = DDPMScheduler(100, beta_schedule=kind, variance_type="fixed_small")
+    schedule, variance, clip = schedule_from_diffusers(dict(scheduler.config))
+    theirs = scheduler.alphas_cumprod.double()
+    assert float((schedule.alpha_bar[1:] - theirs).abs().max()) < 1e-6
+    assert variance == "beta_tilde" and clip
+
+
+PAPER = preset("cifar10").train.model
 
 
 def test_the_papers_network_has_as_many_parameters():
     # Ho et al. (2020), appendix B: "35.7 million parameters" for CIFAR-10.
+    theirs = config_to_diffusers(preset("cifar10").train.model, (32, 32))
     with torch.device("meta"):
-        networks = UNet(PAPER), reference_unet(PAPER)
+        networks = UNet(PAPER), UNet2DModel.from_config(theirs)
         ours, theirs = (sum(p.numel() for p in net.parameters()) for net in networks)
     assert ours == theirs and round(ours / 1e6, 1) == 35.7
 

@@ -16,6 +16,7 @@ __all__ = [
     "Axis",
     "BLOCKS",
     "Batch",
+    "BitDropout",
     "CHECKPOINT",
     "Checkpoint",
     "DOWNLOADS",
@@ -34,6 +35,7 @@ __all__ = [
     "Journal",
     "LIMIT",
     "LOG_EVERY",
+    "MODEL_HELP",
     "Mark",
     "NoiseMLP",
     "NoiseSchedule",
@@ -51,6 +53,7 @@ __all__ = [
     "Run",
     "SCHEDULER_FAMILY",
     "SCHEDULES",
+    "SWITCHES",
     "Shuffle",
     "Speed",
     "Style",
@@ -133,6 +136,7 @@ __all__ = [
     "pick_device",
     "picture",
     "pixels",
+    "plain_attention",
     "positions",
     "prepare",
     "preset",
@@ -141,6 +145,7 @@ __all__ = [
     "q_sample",
     "q_step",
     "quadratic_betas",
+    "quicken",
     "read_checkpoint",
     "read_cifar10",
     "read_idx",
@@ -148,6 +153,7 @@ __all__ = [
     "refuse",
     "respace",
     "resume_state",
+    "run_export",
     "run_info",
     "run_sample",
     "run_train",
@@ -167,6 +173,7 @@ __all__ = [
     "sigmoid_betas",
     "simple_loss",
     "slider",
+    "subpixel_upsample",
     "tabulate",
     "tabulate_panel",
     "time_embedding",
@@ -191,8 +198,11 @@ if TYPE_CHECKING:
     from ddpm_lit.checks import check_error as check_error
     from ddpm_lit.checks import check_number as check_number
     from ddpm_lit.checks import refuse as refuse
+    from ddpm_lit.cli import MODEL_HELP as MODEL_HELP
+    from ddpm_lit.cli import SWITCHES as SWITCHES
     from ddpm_lit.cli import build_parser as build_parser
     from ddpm_lit.cli import main as main
+    from ddpm_lit.cli import run_export as run_export
     from ddpm_lit.cli import run_info as run_info
     from ddpm_lit.cli import run_sample as run_sample
     from ddpm_lit.cli import run_train as run_train
@@ -263,6 +273,7 @@ if TYPE_CHECKING:
     from ddpm_lit.sampling import save_grid as save_grid
     from ddpm_lit.scale import FIXED as FIXED
     from ddpm_lit.scale import Batch as Batch
+    from ddpm_lit.scale import BitDropout as BitDropout
     from ddpm_lit.scale import Journal as Journal
     from ddpm_lit.scale import Run as Run
     from ddpm_lit.scale import Shuffle as Shuffle
@@ -274,12 +285,15 @@ if TYPE_CHECKING:
     from ddpm_lit.scale import load_recipe as load_recipe
     from ddpm_lit.scale import newest_checkpoint as newest_checkpoint
     from ddpm_lit.scale import open_run as open_run
+    from ddpm_lit.scale import plain_attention as plain_attention
     from ddpm_lit.scale import prepare as prepare
+    from ddpm_lit.scale import quicken as quicken
     from ddpm_lit.scale import resume_state as resume_state
     from ddpm_lit.scale import save_and_keep as save_and_keep
     from ddpm_lit.scale import save_images as save_images
     from ddpm_lit.scale import scaled_step as scaled_step
     from ddpm_lit.scale import seed_of as seed_of
+    from ddpm_lit.scale import subpixel_upsample as subpixel_upsample
     from ddpm_lit.scale import train_at_scale as train_at_scale
     from ddpm_lit.schedules import SCHEDULES as SCHEDULES
     from ddpm_lit.schedules import NoiseSchedule as NoiseSchedule
@@ -368,6 +382,7 @@ _HOME_OF: dict[str, str] = {
     "Axis": "widgets",
     "BLOCKS": "hub",
     "Batch": "scale",
+    "BitDropout": "scale",
     "CHECKPOINT": "training",
     "Checkpoint": "training",
     "DOWNLOADS": "data",
@@ -386,6 +401,7 @@ _HOME_OF: dict[str, str] = {
     "Journal": "scale",
     "LIMIT": "widgets",
     "LOG_EVERY": "training",
+    "MODEL_HELP": "cli",
     "Mark": "widgets",
     "NoiseMLP": "training",
     "NoiseSchedule": "schedules",
@@ -403,6 +419,7 @@ _HOME_OF: dict[str, str] = {
     "Run": "scale",
     "SCHEDULER_FAMILY": "hub",
     "SCHEDULES": "schedules",
+    "SWITCHES": "cli",
     "Shuffle": "scale",
     "Speed": "recipes",
     "Style": "widgets",
@@ -485,6 +502,7 @@ _HOME_OF: dict[str, str] = {
     "pick_device": "training",
     "picture": "plotting",
     "pixels": "widgets",
+    "plain_attention": "scale",
     "positions": "widgets",
     "prepare": "scale",
     "preset": "recipes",
@@ -493,6 +511,7 @@ _HOME_OF: dict[str, str] = {
     "q_sample": "forward",
     "q_step": "forward",
     "quadratic_betas": "schedules",
+    "quicken": "scale",
     "read_checkpoint": "training",
     "read_cifar10": "data",
     "read_idx": "data",
@@ -500,6 +519,7 @@ _HOME_OF: dict[str, str] = {
     "refuse": "checks",
     "respace": "schedules",
     "resume_state": "scale",
+    "run_export": "cli",
     "run_info": "cli",
     "run_sample": "cli",
     "run_train": "cli",
@@ -519,6 +539,7 @@ _HOME_OF: dict[str, str] = {
     "sigmoid_betas": "schedules",
     "simple_loss": "losses",
     "slider": "widgets",
+    "subpixel_upsample": "scale",
     "tabulate": "widgets",
     "tabulate_panel": "widgets",
     "time_embedding": "unet",

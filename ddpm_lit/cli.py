@@ -2,20 +2,30 @@
 #   chapters/92-command-line.md
 # Do not edit: change the chapter instead.
 
-"""The command line: ddpm-lit train, sample and info."""
+"""The command line: ddpm-lit train, sample, info and export."""
 
 import argparse
+import contextlib
+import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-__all__ = ["build_parser", "main", "run_info", "run_sample", "run_train"]
+__all__ = [
+    "MODEL_HELP",
+    "SWITCHES",
+    "build_parser",
+    "main",
+    "run_export",
+    "run_info",
+    "run_sample",
+    "run_train",
+]
 
 # chapters/92-command-line.md
 if TYPE_CHECKING:
-    import torch
-
-    from ddpm_lit.training import TrainConfig
+    from ddpm_lit.recipes import Recipe
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,29 +42,43 @@ def build_parser() -> argparse.ArgumentParser:
     """
     parser = _Parser("ddpm-lit", description="Denoising diffusion models.")
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="train|sample|info"
+        dest="verb", required=True, metavar="train|sample|info|export"
     )
     _add_train(verbs.add_parser("train", help="train a model"))
     _add_sample(verbs.add_parser("sample", help="make images with a trained model"))
     info = verbs.add_parser("info", help="say what a run holds")
     info.add_argument("run", help="folder that `ddpm-lit train` wrote")
+    export = verbs.add_parser("export", help="write a model in a form others read")
+    export.add_argument("model", help=MODEL_HELP)
+    export.add_argument("out", help="folder to write")
+    export.add_argument(
+        "--to", default="diffusers", choices=("diffusers", "hub"), help="the form"
+    )
     return parser
 
 
+MODEL_HELP = "folder of a run or of a model, or a model's name on the Hub"
+
+
 # chapters/92-command-line.md
-def _integers(text: str) -> tuple[int, ...]:
-    """A list such as 1,2,2; an empty text is an empty list."""
+def _numbers(text: str) -> tuple[float, ...]:
+    """A list such as 1,2,2 or 1,1.5; an empty text is an empty list."""
     try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
+        parts = [part for part in text.split(",") if part.strip()]
+        return tuple(float(p) if "." in p else int(p) for p in parts)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no list such as 1,2,2") from None
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    """Options of `ddpm-lit train`; the names are those of TrainConfig."""
+    """Options of `ddpm-lit train`; the names are those of Recipe and its parts."""
+    switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction, "default": None}
     run = parser.add_argument_group("run")
-    run.add_argument("--data", help="digits (default) or folder:PATH")
-    run.add_argument("--out", help="folder of the run (default runs/digits)")
+    run.add_argument("--preset", help="digits, mnist, fashion-mnist or cifar10")
+    run.add_argument(
+        "--data", help="digits, mnist, fashion-mnist, cifar10 or folder:PATH"
+    )
+    run.add_argument("--out", help="folder of the run (default runs/PRESET)")
     run.add_argument("--device", help="auto (default), cpu, cuda, mps, ...")
     run.add_argument("--seed", type=int, help="decides every random number")
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
@@ -62,9 +86,16 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace the run in --out"
     )
     run.add_argument("--quiet", action="store_true", help="no progress bar")
+    run.add_argument("--save-every", type=int, help="steps between checkpoints")
+    run.add_argument("--keep", type=int, help="number of checkpoints kept")
+    run.add_argument("--log-every", type=int, help="steps between lines of metrics")
+    run.add_argument("--sample-every", type=int, help="steps between grids of samples")
+    run.add_argument("--tensorboard", **switch)
     how = parser.add_argument_group("training")
     how.add_argument("--steps", type=int, help="gradient steps")
-    how.add_argument("--batch-size", type=int)
+    how.add_argument("--batch-size", type=int, help="of all processes together")
+    how.add_argument("--accumulate", type=int, help="parts of a batch, one by one")
+    how.add_argument("--horizontal-flips", **switch)
     how.add_argument("--learning-rate", type=float)
     how.add_argument("--warmup-steps", type=int)
     how.add_argument(
@@ -72,51 +103,76 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--clip", type=float, help="largest norm of the gradient")
     how.add_argument("--ema-decay", type=float)
-    how.add_argument("--save-every", type=int, help="steps between checkpoints")
     how.add_argument("--schedule", help="linear, quadratic, cosine or sigmoid")
     how.add_argument("--T", type=int, help="steps of the diffusion")
+    how.add_argument("--variance", help="of samples: beta or beta_tilde")
     net = parser.add_argument_group("network")
     net.add_argument("--base-channels", type=int)
-    net.add_argument("--channel-multipliers", type=_integers, metavar="1,2,2")
+    net.add_argument("--channel-multipliers", type=_numbers, metavar="1,2,2")
     net.add_argument("--blocks-per-level", type=int)
-    net.add_argument("--attention-levels", type=_integers, metavar="1")
-    middle = argparse.BooleanOptionalAction
-    net.add_argument("--middle-attention", action=middle, default=None)
+    net.add_argument("--attention-levels", type=_numbers, metavar="1")
+    net.add_argument("--middle-attention", **switch)
+    net.add_argument("--head-channels", type=int)
     net.add_argument("--dropout", type=float)
     net.add_argument("--groups", type=int)
+    fast = parser.add_argument_group("speed (the device decides what is not given)")
+    for name in SWITCHES:
+        fast.add_argument("--" + name.replace("_", "-"), **switch)
+
+
+SWITCHES = (
+    "autocast",
+    "tf32",
+    "channels_last",
+    "compile",
+    "sdpa",
+    "subpixel",
+    "bit_dropout",
+    "fused_adam",
+    "foreach_ema",
+    "data_on_device",
+)
 
 
 def _add_sample(parser: argparse.ArgumentParser) -> None:
     """Options of `ddpm-lit sample`."""
-    parser.add_argument("run", help="folder that `ddpm-lit train` wrote")
+    parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("--num", type=int, default=64, help="number of images")
-    parser.add_argument("--out", default="samples.png", help="PNG file to write")
+    parser.add_argument(
+        "--out", default="samples.png", help="grid.png, samples.npz or a new folder"
+    )
+    parser.add_argument("--batch-size", type=int, default=256, help="images at a time")
     parser.add_argument("--steps", type=int, help="fewer steps than the model's T")
-    parser.add_argument("--variance", default="beta", help="beta or beta_tilde")
-    parser.add_argument("--no-clip", action="store_true", help="do not clip to [-1, 1]")
+    parser.add_argument("--variance", help="beta or beta_tilde (default: the model's)")
+    parser.add_argument(
+        "--clip", action=argparse.BooleanOptionalAction, help="to [-1, 1]"
+    )
+    parser.add_argument("--autocast", action=argparse.BooleanOptionalAction)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 # chapters/92-command-line.md
-def _train_config(args: argparse.Namespace) -> "TrainConfig":
-    """The configuration that the given options describe."""
-    from dataclasses import fields, replace
+def _recipe(args: argparse.Namespace) -> "Recipe":
+    """The recipe that the given options describe."""
+    from dataclasses import fields
 
-    from ddpm_lit.training import TrainConfig, load_checkpoint
+    from ddpm_lit.recipes import Recipe, Speed, change, preset, presets
+    from ddpm_lit.scale import load_recipe
+    from ddpm_lit.training import TrainConfig
     from ddpm_lit.unet import UNetConfig
 
-    def given(cls: type) -> dict[str, Any]:
-        values = {f.name: getattr(args, f.name, None) for f in fields(cls)}
-        return {name: value for name, value in values.items() if value is not None}
-
-    changes, sizes = given(TrainConfig), given(UNetConfig)
-    base = TrainConfig()
+    parts = (Recipe, TrainConfig, UNetConfig, Speed)
+    known = {f.name for part in parts for f in fields(part)}
+    given = {k: v for k, v in vars(args).items() if k in known and v is not None}
+    by_data = args.data if args.data in presets() else "digits"
+    base = preset(args.preset or by_data)
     if args.resume:
-        out = changes.setdefault("out", base.out)
-        base = load_checkpoint(out).config
-    return replace(base, **changes, model=replace(base.model, **sizes))
+        # A run may have been killed before its first checkpoint; open_run decides.
+        with contextlib.suppress(FileNotFoundError):
+            base = load_recipe(args.out or base.train.out)
+    return change(base, given)
 
 
 def run_train(args: argparse.Namespace) -> None:
@@ -124,70 +180,73 @@ def run_train(args: argparse.Namespace) -> None:
 
     Explained in appendix C, The command line.
     """
-    from ddpm_lit.sampling import sample, save_grid
-    from ddpm_lit.training import train
+    from ddpm_lit.scale import draw_images, save_images, train_at_scale
 
-    config = _train_config(args)
     if args.resume and args.overwrite:
         raise ValueError("--resume and --overwrite exclude each other; choose one")
-    trained = train(
-        config, resume=args.resume, overwrite=args.overwrite, progress=not args.quiet
+    recipe = _recipe(args)
+    trained = train_at_scale(
+        recipe, resume=args.resume, overwrite=args.overwrite, progress=not args.quiet
     )
-    generator = _seeded(config.seed)
-    images = sample(
+    if not _is_first():
+        return
+    images = draw_images(
         trained.model,
         trained.schedule,
         trained.shape(64),
-        steps=min(250, config.T),
-        variance="beta_tilde",
-        generator=generator,
+        seed=recipe.train.seed,
+        steps=min(250, recipe.train.T),
+        variance=recipe.variance,
+        speed=recipe.speed,
         progress=not args.quiet,
     )
-    folder = Path(config.out)
-    save_grid(images, folder / "samples.png")
+    folder = Path(recipe.train.out)
+    save_images(images, folder / "samples.png")
     print(
         f"wrote {folder}/checkpoint.safetensors, loss.svg, metrics.jsonl, samples.png"
     )
 
 
-def _seeded(seed: int) -> "torch.Generator":
-    """A generator on the CPU, so that a seed means the same on every device."""
-    import torch
-
-    return torch.Generator().manual_seed(seed)
+def _is_first() -> bool:
+    """True in the one process that speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 # chapters/92-command-line.md
 def run_sample(args: argparse.Namespace) -> None:
-    """Make images with a trained model and write them as one PNG grid.
+    """Make images with a trained model and write them where --out says.
 
     Explained in appendix C, The command line.
     """
-    if args.num < 1:
-        raise ValueError(f"--num {args.num} must be at least 1")
-    if Path(args.out).suffix.lower() != ".png":
-        raise ValueError(f"--out {args.out} must end in .png")
-    import torch
+    for name in ("num", "batch_size"):
+        if getattr(args, name) < 1:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} {getattr(args, name)} must be at least 1")
+    from ddpm_lit.hub import load_model
+    from ddpm_lit.recipes import Speed
+    from ddpm_lit.scale import check_output, draw_images, save_images
+    from ddpm_lit.team import join_team
 
-    from ddpm_lit.sampling import sample, save_grid
-    from ddpm_lit.training import load_checkpoint
-
-    trained = load_checkpoint(args.run, device=args.device)
-    generator, parts = _seeded(args.seed), []
-    for start in range(0, args.num, 256):
-        made = sample(
-            trained.model,
-            trained.schedule,
-            trained.shape(min(256, args.num - start)),
+    check_output(args.out)
+    with join_team(args.device) as team:
+        load = partial(load_model, args.model, device=str(team.device))
+        found = team.in_turns(load)
+        images = draw_images(
+            found.model,
+            found.schedule,
+            found.shape(args.num),
+            seed=args.seed,
+            batch_size=args.batch_size,
             steps=args.steps,
-            variance=args.variance,
-            clip=not args.no_clip,
-            generator=generator,
+            variance=args.variance or found.variance,
+            clip=found.clip if args.clip is None else args.clip,
+            speed=Speed(autocast=args.autocast),
+            team=team,
             progress=not args.quiet,
         )
-        parts.append(made.cpu())
-    save_grid(torch.cat(parts), args.out)
-    print(f"wrote {args.num} images to {args.out}")
+        team.together(partial(save_images, images, args.out))
+    if _is_first():
+        print(f"wrote {args.num} images to {args.out}")
 
 
 def run_info(args: argparse.Namespace) -> None:
@@ -198,41 +257,77 @@ def run_info(args: argparse.Namespace) -> None:
     import json
     from dataclasses import asdict
 
+    from ddpm_lit.scale import load_recipe, newest_checkpoint
     from ddpm_lit.training import load_checkpoint
 
-    found = load_checkpoint(args.run)
+    path = Path(args.run)
+    found = load_checkpoint(newest_checkpoint(path) if path.is_dir() else path)
     count = sum(p.numel() for p in found.model.parameters())
     print(f"{args.run}: step {found.step:,} of {found.config.steps:,}")
     print(f"network: {count:,} parameters, images {found.shape(1)[1:]}")
     print(f"schedule: {found.config.schedule}, T = {found.schedule.T}")
-    print(json.dumps(asdict(found.config), indent=2))
+    print(json.dumps(asdict(load_recipe(path)), indent=2))
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """Write a model in diffusers' form or the Hub's.
+
+    Explained in appendix C, The command line.
+    """
+    from ddpm_lit.hub import load_model, to_diffusers
+
+    found = load_model(args.model)
+    if args.to == "diffusers":
+        to_diffusers(
+            found.model,
+            found.schedule,
+            args.out,
+            image_size=found.image_size,
+            variance=found.variance,
+            clip=found.clip,
+        )
+    else:
+        found.save_pretrained(args.out)
+    print(f"wrote {args.out}")
 
 
 # chapters/92-command-line.md
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
+    In a team of processes the first speaks for all.
+
     Explained in appendix C, The command line.
     """
     args = build_parser().parse_args(argv)
-    run = {"train": run_train, "sample": run_sample, "info": run_info}[args.verb]
+    verbs = {
+        "train": run_train,
+        "sample": run_sample,
+        "info": run_info,
+        "export": run_export,
+    }
     try:
-        run(args)
-    except KeyboardInterrupt:
-        print(f"ddpm-lit {args.verb}: interrupted", file=sys.stderr)
-        return 130
+        verbs[args.verb](args)
+        return 0
+    except KeyboardInterrupt as stopped:
+        status, reason = 128 + (stopped.args or (2,))[0], "interrupted"
     except (RuntimeError, MemoryError) as error:
-        words = ("out of memory", "allocate")
-        if isinstance(error, RuntimeError) and not any(w in str(error) for w in words):
-            raise
-        print(
-            f"ddpm-lit {args.verb}: error: out of memory; try a smaller --batch-size, "
-            "--base-channels or --num",
-            file=sys.stderr,
-        )
-        return 2
+        status, reason = 2, f"error: {_explain(error)}"
     except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        print(f"ddpm-lit {args.verb}: error: {reason}", file=sys.stderr)
-        return 2
-    return 0
+        status, reason = 2, "error: " + " ".join(str(error).split())
+    if _is_first():
+        print(f"ddpm-lit {args.verb}: {reason}", file=sys.stderr)
+    return status
+
+
+def _explain(error: RuntimeError | MemoryError) -> str:
+    """What to do about an error of the machine; any other is raised again."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate" in text:
+        return (
+            "out of memory; try a smaller --batch-size, a larger --accumulate, a "
+            "smaller --base-channels, or fewer --num"
+        )
+    if any(word in text for word in ("gloo", "NCCL", "closed by peer", "Broken pipe")):
+        return "another process has died; continue from the last save with --resume"
+    raise error

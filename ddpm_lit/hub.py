@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ddpm_lit.scale import load_recipe, newest_checkpoint
 from ddpm_lit.schedules import (
     NoiseSchedule,
     cosine_betas,
@@ -630,9 +631,11 @@ def load_model(
     """
     path = Path(name)
     if path.is_file() or (path.is_dir() and not _holds_a_model(path)):
-        found = load_checkpoint(path, device, average)
-        assert found.config.image_size is not None
-        return Pretrained(found.model, found.schedule, found.config.image_size)
+        file = newest_checkpoint(path) if path.is_dir() else path
+        found = load_checkpoint(file, device, average)
+        size, variance = found.config.image_size, load_recipe(file).variance
+        assert size is not None
+        return Pretrained(found.model, found.schedule, size, variance)
     if not path.exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         raise FileNotFoundError(
             f"no model at {name}; train one with `ddpm-lit train --out {name}`"

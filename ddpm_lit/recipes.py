@@ -30,20 +30,24 @@ class Speed:
     channels_last: bool | None = None
     compile: bool | None = None
     sdpa: bool | None = None
+    subpixel: bool | None = None
+    bit_dropout: bool | None = None
     fused_adam: bool | None = None
     foreach_ema: bool | None = None
     data_on_device: bool | None = None
 
     def on(self, device: torch.device) -> "Speed":
         """The same with every open switch decided for `device`."""
-        gpu = device.type == "cuda"
+        gpu, cpu = device.type == "cuda", device.type == "cpu"
         default = {
             "autocast": gpu and torch.cuda.is_bf16_supported(),
             "tf32": gpu,
-            "channels_last": device.type in ("cpu", "cuda"),
+            "channels_last": gpu,
             "compile": gpu,
-            "sdpa": True,
-            "fused_adam": device.type in ("cpu", "cuda"),
+            "sdpa": not cpu,
+            "subpixel": cpu,
+            "bit_dropout": cpu,
+            "fused_adam": gpu or cpu,
             "foreach_ema": True,
             "data_on_device": True,
         }

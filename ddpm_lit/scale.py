@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
@@ -48,10 +48,11 @@ from ddpm_lit.training import (
     save_loss_curve,
     set_learning_rate,
 )
-from ddpm_lit.unet import UNet
+from ddpm_lit.unet import AttentionBlock, ResidualBlock, UNet, Upsample
 
 __all__ = [
     "Batch",
+    "BitDropout",
     "FIXED",
     "Journal",
     "Run",
@@ -64,12 +65,15 @@ __all__ = [
     "load_recipe",
     "newest_checkpoint",
     "open_run",
+    "plain_attention",
     "prepare",
+    "quicken",
     "resume_state",
     "save_and_keep",
     "save_images",
     "scaled_step",
     "seed_of",
+    "subpixel_upsample",
     "train_at_scale",
 ]
 
@@ -224,6 +228,77 @@ def _laid_out(x: Tensor, speed: Speed) -> Tensor:
 
 
 # chapters/90-training-at-scale.md
+def subpixel_upsample(h: Tensor, conv: nn.Conv2d) -> Tensor:
+    """`conv` of the doubled image, (B, C, H, W) to (B, D, 2H, 2W), from four products.
+
+    See eq-subpixel. `conv` is 3 by 3 with padding 1.
+
+    Explained in appendix A, Training at scale.
+    """
+    padded = F.pad(h, (1, 1, 1, 1))
+    height, width = h.shape[2] + 1, h.shape[3] + 1
+    rows = []
+    for a in (0, 1):
+        row = []
+        for b in (0, 1):
+            weight = _folded(_folded(conv.weight, 2, a), 3, b)
+            seen = padded[:, :, a : a + height, b : b + width]
+            row.append(F.conv2d(seen, weight, conv.bias))
+        rows.append(torch.stack(row, dim=4))
+    return torch.stack(rows, dim=3).flatten(4, 5).flatten(2, 3)
+
+
+def _folded(weight: Tensor, dim: int, odd: int) -> Tensor:
+    """R_0 or R_1 of eq-subpixel, along one dimension of the weights."""
+    first, middle, last = weight.unbind(dim)
+    pair = (first + middle, last) if odd else (first, middle + last)
+    return torch.stack(pair, dim)
+
+
+class BitDropout(nn.Module):
+    """Dropout with 16 random bits for an entry; p is rounded to a multiple of 2^-16.
+
+    Explained in appendix A, Training at scale.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.dropped = round(p * 2**16)
+
+    def forward(self, h: Tensor) -> Tensor:
+        if not self.training or self.dropped == 0:
+            return h
+        words = torch.empty(-(-h.numel() // 4), dtype=torch.int64, device=h.device)
+        bits = words.random_(-(2**63), None).view(torch.int16)[: h.numel()]
+        kept = bits.reshape(h.shape) >= self.dropped - 2**15
+        return h * (kept.to(h.dtype) * (2**16 / (2**16 - self.dropped)))
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """eq-attention as it is written, all pairs in one matrix; shapes (..., N, D).
+
+    Explained in appendix A, Training at scale.
+    """
+    pairs = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    return torch.softmax(pairs, dim=-1) @ v
+
+
+def quicken(model: nn.Module, speed: Speed) -> nn.Module:
+    """Let the parts of a model compute the same with less work, in place.
+
+    Explained in appendix A, Training at scale.
+    """
+    for part in model.modules():
+        if isinstance(part, Upsample) and speed.subpixel:
+            part.forward = partial(subpixel_upsample, conv=part.conv)  # type: ignore[method-assign]
+        elif isinstance(part, ResidualBlock) and speed.bit_dropout:
+            part.dropout = BitDropout(part.dropout.p)  # type: ignore[assignment]
+        elif isinstance(part, AttentionBlock) and not speed.sdpa:
+            part.attend = plain_attention
+    return model
+
+
+# chapters/90-training-at-scale.md
 def prepare(state: TrainState, speed: Speed, size: int = 1) -> nn.Module:
     """The state's model, ready to be called by one of `size` processes.
 
@@ -231,7 +306,7 @@ def prepare(state: TrainState, speed: Speed, size: int = 1) -> nn.Module:
 
     Explained in appendix A, Training at scale.
     """
-    model = state.model.train()
+    model = quicken(state.model, speed).train()
     if speed.channels_last:
         for each in (*model.parameters(), *state.ema.model.parameters()):
             if each.ndim == 4:  # the weights of convolutions
@@ -247,21 +322,18 @@ def prepare(state: TrainState, speed: Speed, size: int = 1) -> nn.Module:
 
 @contextmanager
 def fast_arithmetic(speed: Speed, device: torch.device) -> Iterator[None]:
-    """Set torch's switches for float32 products and attention, and put them back.
+    """Set torch's switches for float32 products, and put them back afterwards.
 
     Explained in appendix A, Training at scale.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
-    with ExitStack() as stack:
-        if not speed.sdpa:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if device.type == "cuda":
-            matmul.allow_tf32 = cudnn.allow_tf32 = bool(speed.tf32)
-        try:
-            yield
-        finally:
-            matmul.allow_tf32, cudnn.allow_tf32 = before
+    if device.type == "cuda":
+        matmul.allow_tf32 = cudnn.allow_tf32 = bool(speed.tf32)
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 # chapters/90-training-at-scale.md
@@ -666,7 +738,7 @@ def draw_images(
 
     Image i is decided by (seed, i), up to the rounding of the network's sums.
     `batch_size` is that of one process. See `sample` for the model, steps, variance
-    and clip; `speed` for autocast and channels_last.
+    and clip; `speed` chooses how a network of ours computes.
 
     Explained in appendix A, Training at scale.
     """
@@ -674,6 +746,8 @@ def draw_images(
     team = team or Team(device)
     speed = (speed or Speed()).on(device)
     mine, parts = range(team.rank, count, team.size), []
+    if isinstance(model, nn.Module):
+        quicken(model, speed)
 
     def fast(z: Tensor, t: Tensor) -> Tensor:
         with _autocast(speed, device):

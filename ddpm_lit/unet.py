@@ -5,6 +5,7 @@
 """The U-Net of the DDPM paper, with its sizes set by a configuration."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -191,10 +192,13 @@ class ResidualBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Self-attention over the pixels of (B, C, H, W), added to the input.
 
-    See eq-attention. `heads` divides C; the paper uses one head.
+    See eq-attention. `heads` divides C; the paper uses one head. `attend` is the
+    product of queries, keys and values.
 
     Explained in chapter 7, The U-Net.
     """
+
+    attend: Callable[..., Tensor] = staticmethod(F.scaled_dot_product_attention)
 
     def __init__(
         self, channels: int, heads: int, groups: int, eps: float = 1e-6
@@ -214,7 +218,7 @@ class AttentionBlock(nn.Module):
         tokens = self.norm(h).flatten(2).transpose(1, 2)  # (B, HW, C)
         parts = self.qkv(tokens).reshape(b, -1, 3, self.heads, c // self.heads)
         q, k, v = parts.permute(2, 0, 3, 1, 4)  # each (B, heads, HW, C / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = self.attend(q, k, v)
         mixed = self.out(mixed.transpose(1, 2).reshape(b, -1, c))
         return h + mixed.transpose(1, 2).reshape(b, c, height, width)
 

@@ -1,0 +1,402 @@
+"""Training and sampling steps of the paper's network, against two other libraries.
+
+    python benchmarks/speed.py --threads 2 --out benchmarks/results/speed_cpu.json
+    python benchmarks/speed.py --device cuda --batch 128 --out FILE.json
+
+Every case takes one step in turn, round after round, so that all of them see the same
+machine; medians are reported, and ratios of medians. The peers are diffusers, in the
+loop of its own training example, and lucidrains' denoising-diffusion-pytorch, in the
+loop of its own trainer; a peer that is not installed has no row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm_lit import UNet, __version__, ancestral_step, make_schedule
+from ddpm_lit.hub import config_to_diffusers
+from ddpm_lit.recipes import Speed, preset
+from ddpm_lit.scale import (
+    Shuffle,
+    draw_batch,
+    fast_arithmetic,
+    prepare,
+    quicken,
+    scaled_step,
+)
+from ddpm_lit.training import TrainState
+
+Step = Callable[[], None]
+
+
+def ours(device: torch.device, batch: int, **switches: bool) -> Step:
+    """A whole training step: draw, forward, backward, clip, Adam, average."""
+    recipe = preset("cifar10", batch_size=batch, **switches)
+    speed = recipe.speed.on(device)
+    state = TrainState.fresh(recipe.train, device, speed.fused_adam)
+    forward = prepare(state, speed)
+    schedule = make_schedule("linear", 1000).to(device)
+    images = pictures().to(device)
+    order = Shuffle(len(images), 0)
+
+    def step() -> None:
+        drawn = draw_batch(images, order, state.step, recipe, state.generator)
+        with fast_arithmetic(speed, device):
+            scaled_step(forward, state, drawn, schedule, recipe, speed)
+
+    return step
+
+
+def pictures() -> torch.Tensor:
+    """Random bytes of CIFAR-10's shape; the time does not depend on what they show."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (512, 3, 32, 32)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def diffusers_network(device: torch.device) -> torch.nn.Module:
+    """The same network in diffusers, dropout included."""
+    from diffusers import UNet2DModel
+
+    config = config_to_diffusers(preset("cifar10").train.model, (32, 32))
+    return UNet2DModel.from_config(config).to(device)
+
+
+def diffusers_step(
+    device: torch.device,
+    batch: int,
+    bf16: bool = False,
+    fused: bool = False,
+    channels_last: bool = False,
+    compiled: bool = False,
+) -> Step:
+    """The loop of diffusers' train_unconditional.py: AdamW, clip, EMAModel."""
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import EMAModel
+
+    net = diffusers_network(device).train()
+    if channels_last:
+        net.to(memory_format=torch.channels_last)
+    settings = {"lr": 1e-4, "betas": (0.95, 0.999), "weight_decay": 1e-6, "eps": 1e-8}
+    optimizer = torch.optim.AdamW(net.parameters(), **settings, fused=fused)
+    average = EMAModel(
+        net.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75
+    )
+    average.to(device)
+    scheduler, images = DDPMScheduler(1000), pictures()
+    called = torch.compile(net) if compiled else net
+
+    def step() -> None:
+        picked = torch.randint(len(images), (batch,))
+        x = (images[picked].float() / 127.5 - 1).to(device)
+        if channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        noise = torch.randn_like(x)
+        t = torch.randint(0, 1000, (batch,), device=device)
+        z = scheduler.add_noise(x, noise, t)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = F.mse_loss(called(z, t).sample.float(), noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.step(net.parameters())
+
+    return step
+
+
+def lucidrains_step(device: torch.device, batch: int, bf16: bool = False) -> Step:
+    """The loop of lucidrains' Trainer with its network of 35.7 million parameters.
+
+    Another architecture: dim 64 has as many parameters and fewer operations.
+    """
+    diffusion = lucidrains_model(device)
+    from ema_pytorch import EMA
+
+    optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-4, betas=(0.9, 0.99))
+    average, images = EMA(diffusion, beta=0.995, update_every=10), pictures()
+
+    def step() -> None:
+        picked = torch.randint(len(images), (batch,))
+        x = (images[picked].float() / 255).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = diffusion(x)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update()
+
+    return step
+
+
+def lucidrains_model(device: torch.device) -> torch.nn.Module:
+    """lucidrains' diffusion with the network of its examples."""
+    try:
+        import torchvision  # noqa: F401
+    except Exception:  # it is used for reading data only, which we do not
+        for name in ("torchvision", "torchvision.transforms", "torchvision.utils"):
+            sys.modules[name] = types.ModuleType(name)
+        sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]
+        sys.modules["torchvision"].utils = sys.modules["torchvision.utils"]
+        pytorch_fid = types.ModuleType("fid_evaluation")
+        pytorch_fid.FIDEvaluation = object
+        module = "denoising_diffusion_pytorch.fid_evaluation"
+        sys.modules.setdefault(module, pytorch_fid)
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+
+    net = Unet(dim=64, dim_mults=(1, 2, 4, 8), flash_attn=False)
+    return GaussianDiffusion(net, image_size=32, timesteps=1000).to(device)
+
+
+def our_sampling(device: torch.device, batch: int, **switches: bool) -> Step:
+    """One step back, noise included."""
+    speed = Speed(**switches).on(device)
+    net = UNet(preset("cifar10").train.model).to(device).eval()
+    if speed.channels_last:
+        net.to(memory_format=torch.channels_last)
+    if speed.compile:
+        net.compile()
+    quicken(net, speed)
+    schedule = make_schedule("linear", 1000).to(device)
+    z = torch.randn(batch, 3, 32, 32, device=device)
+
+    def model(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bool(speed.autocast)):
+            return net(z, t).to(z.dtype)
+
+    @torch.no_grad()
+    def step() -> None:
+        with fast_arithmetic(speed, device):
+            ancestral_step(model, z, 500, schedule, torch.randn_like(z))
+
+    return step
+
+
+def diffusers_sampling(device: torch.device, batch: int, bf16: bool = False) -> Step:
+    """The loop of diffusers' DDPMPipeline."""
+    from diffusers import DDPMScheduler
+
+    net, scheduler = diffusers_network(device).eval(), DDPMScheduler(1000)
+    z = torch.randn(batch, 3, 32, 32, device=device)
+
+    @torch.no_grad()
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            guess = net(z, 499).sample
+        scheduler.step(guess.float(), 499, z)
+
+    return step
+
+
+def lucidrains_sampling(device: torch.device, batch: int) -> Step:
+    """p_sample of lucidrains' GaussianDiffusion."""
+    diffusion = lucidrains_model(device).eval()
+    z = torch.randn(batch, 3, 32, 32, device=device)
+
+    @torch.no_grad()
+    def step() -> None:
+        diffusion.p_sample(z, 499)
+
+    return step
+
+
+def cases(device: torch.device, batch: int) -> dict[str, dict[str, Callable[[], Step]]]:
+    """What is measured: kind of step -> name -> how to make it."""
+    gpu = device.type == "cuda"
+    plain = {"compile": False}
+    training = {
+        "diffusers, its example": lambda: diffusers_step(device, batch),
+        "diffusers, bf16, fused": lambda: diffusers_step(device, batch, True, True),
+        "diffusers, bf16, fused, channels_last": lambda: diffusers_step(
+            device, batch, True, True, True
+        ),
+        "lucidrains, float32": lambda: lucidrains_step(device, batch),
+        "lucidrains, bf16": lambda: lucidrains_step(device, batch, True),
+        "ddpm_lit, float32": lambda: ours(device, batch, autocast=False),
+        "ddpm_lit, bf16": lambda: ours(device, batch, autocast=True),
+    }
+    if gpu:
+        training["diffusers, bf16, fused, channels_last, compile"] = lambda: (
+            diffusers_step(device, batch, True, True, True, True)
+        )
+        training["ddpm_lit, bf16, no compile"] = lambda: ours(
+            device, batch, autocast=True, **plain
+        )
+    usual = Speed(autocast=True).on(device)
+    ablation = {"all": lambda: ours(device, batch, autocast=True)}
+    for name, on in vars(usual).items():
+        if name in ("tf32", "compile") and not gpu:
+            continue
+        word = "without" if on else "with"
+        ablation[f"{word} {name}"] = lambda name=name, on=on: ours(
+            device, batch, **{"autocast": True, name: not on}
+        )
+    sampling = {
+        "diffusers, its pipeline": lambda: diffusers_sampling(device, batch),
+        "diffusers, bf16": lambda: diffusers_sampling(device, batch, True),
+        "lucidrains, float32": lambda: lucidrains_sampling(device, batch),
+        "ddpm_lit, float32": lambda: our_sampling(device, batch, autocast=False),
+        "ddpm_lit, bf16": lambda: our_sampling(device, batch, autocast=True),
+    }
+    return {"training": training, "ablation": ablation, "sampling": sampling}
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was asked."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def measure(
+    makers: dict[str, Callable[[], Step]], device: torch.device, rounds: int
+) -> dict[str, dict[str, object]]:
+    """Seconds of each case, its first two steps left out."""
+    steps, rows = {}, {}
+    for name, make in makers.items():
+        try:
+            torch.manual_seed(0)
+            steps[name] = make()
+        except ImportError as error:
+            print(f"{name}: not measured, {error}", file=sys.stderr)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    memory: dict[str, float] = {}
+    for number in range(rounds + 2):
+        for name, step in steps.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            wait(device)
+            started = time.perf_counter()
+            for _ in range(1 if device.type == "cpu" else 10):
+                step()
+            wait(device)
+            spent = time.perf_counter() - started
+            times[name].append(spent / (1 if device.type == "cpu" else 10))
+            if device.type == "cuda":
+                memory[name] = torch.cuda.max_memory_allocated() / 2**30
+        print(f"round {number}", file=sys.stderr, flush=True)
+    for name, all_times in times.items():
+        kept = all_times[2:]
+        rows[name] = {
+            "seconds": round(statistics.median(kept), 4),
+            "least": round(min(kept), 4),
+            "most": round(max(kept), 4),
+        }
+        if name in memory:
+            rows[name]["peak GiB"] = round(memory[name], 2)
+    return rows
+
+
+def ceiling(device: torch.device) -> dict[str, float]:
+    """Rate of a large matrix product in GFLOP/s, for each kind of number."""
+    size = 2048 if device.type == "cpu" else 8192
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = torch.randn(2, size, size, device=device).to(dtype)
+        times = []
+        for _ in range(12):
+            wait(device)
+            started = time.perf_counter()
+            a @ b
+            wait(device)
+            times.append(time.perf_counter() - started)
+        found[str(dtype).removeprefix("torch.")] = round(
+            2 * size**3 / statistics.median(times[2:]) / 1e9, 1
+        )
+    return found
+
+
+def operations(**words: object) -> float:
+    """GFLOP of one forward pass for one image."""
+    with torch.device("meta"):
+        net = UNet(preset("cifar10").train.model)
+        z, t = torch.empty(1, 3, 32, 32), torch.ones(1, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        net(z, t)
+    return counter.get_total_flops() / 1e9
+
+
+def profile(step: Step) -> dict[str, float]:
+    """Seconds of a step by kind of operation, slowest first."""
+    from torch.profiler import ProfilerActivity
+
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as found:
+        step()
+    rows = sorted(found.key_averages(), key=lambda row: -row.self_cpu_time_total)
+    return {row.key: round(row.self_cpu_time_total / 1e6, 4) for row in rows[:16]}
+
+
+def versions() -> dict[str, str]:
+    """Of everything that was measured."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"ddpm_lit": __version__, "python": platform.python_version()}
+    for name in ("torch", "diffusers", "denoising-diffusion-pytorch"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def device_name(device: torch.device, threads: int) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    lines = [f"{threads} threads"]
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(': ')[2]}, {threads} threads"
+    return lines[0]
+
+
+def main() -> None:
+    """Measure and write one JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    result: dict[str, object] = {
+        "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]),
+        "commit": commit,
+        "versions": versions(),
+        "device": device_name(device, args.threads),
+        "batch": args.batch,
+        "rounds": args.rounds,
+        "forward GFLOP per image": round(operations(), 3),
+        "ceiling GFLOP/s": ceiling(device),
+    }
+    for kind, makers in cases(device, args.batch).items():
+        if not args.only or kind in args.only:
+            result[kind] = measure(makers, device, args.rounds)
+            args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if device.type == "cpu":
+        step = ours(device, args.batch, autocast=True)
+        step()
+        result["profile of ddpm_lit, bf16"] = profile(step)
+    args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

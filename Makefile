@@ -19,12 +19,17 @@ pdf: $(VENV)/.test
 	@$(RUN) tools/book.py
 	@$(RUN) tools/pdf.py
 
+PYTEST := DDPM_LIT_FIGURES=_build/test-figures OMP_NUM_THREADS=1 \
+  $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --durations=15
+
+# What needs no book is tested while the book is built.
 test: $(VENV)/.test
 	@$(RUN) tools/gates.py
 	@$(RUN) tools/browser.py > /dev/null
-	@$(RUN) tools/book.py
-	@DDPM_LIT_FIGURES=_build/test-figures OMP_NUM_THREADS=1 \
-	  $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --durations=15
+	@$(RUN) tools/book.py --theme
+	@$(RUN) tools/book.py & book=$$!; \
+	  $(PYTEST) -m "not book"; tested=$$?; wait $$book && exit $$tested
+	@$(PYTEST) -m book
 	@$(RUN) tools/mutants.py
 
 mutants: $(VENV)/.test

@@ -82,12 +82,23 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Any:
     return None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Training first and sampling last: the one needs the run that the other writes.
+# Tests that wait until the book is built: those that look at its pages (fixture
+# `site`), those that write where the build writes, and those that need a quiet machine.
+AFTER_THE_BOOK = {"08-training.md", "09-sampling.md", "test_lab.py"}
 
-    (Files go to processes whole and in this order: --dist loadfile
-    --no-loadscope-reorder in the Makefile.)
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what waits for the book; training first and sampling last.
+
+    The one needs the run that the other writes. (Files go to processes whole and in
+    this order: --dist loadfile --no-loadscope-reorder in the Makefile.)
     """
+    for item in items:
+        if "site" in getattr(item, "fixturenames", ()):
+            item.add_marker("book")
+        if item.path.name in AFTER_THE_BOOK:
+            item.add_marker("book")
     first = {"08-training.md": 0, "test_wheel.py": 1, "test_pages.py": 1}
     order = {**first, "09-sampling.md": 3}
     items.sort(key=lambda item: order.get(item.path.name, 2))

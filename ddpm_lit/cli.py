@@ -137,7 +137,10 @@ SWITCHES = (
 def _add_sample(parser: argparse.ArgumentParser) -> None:
     """Options of `ddpm-lit sample`."""
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("--num", type=int, default=64, help="number of images")
+    # torchrun takes --num for an option of its own that begins so, hence --count.
+    parser.add_argument(
+        "--num", "--count", type=int, default=64, help="number of images"
+    )
     parser.add_argument(
         "--out", default="samples.png", help="grid.png, samples.npz or a new folder"
     )

@@ -124,9 +124,7 @@ class Pretrained:
 
         Makes the repository when there is none. Raises OSError when the Hub refuses.
         """
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=token)
+        api = _hub().HfApi(token=token)
         with tempfile.TemporaryDirectory() as scratch:
             folder = self.save_pretrained(Path(scratch) / "model")
             api.create_repo(name, private=private, exist_ok=True)
@@ -210,22 +208,26 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     raise FileNotFoundError(f"no weights in {folder}; expected {THEIR_WEIGHTS}")
 
 
+def _hub() -> Any:
+    """The Hub's own package, which is asked for names only."""
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ValueError(
+            "to ask the Hub needs a package: pip install 'ddpm_lit[hub]'"
+        ) from None
+    return huggingface_hub
+
+
 def _local_folder(name: str | Path, revision: str | None) -> Path:
     """A folder as it is; anything else is a name on the Hub, fetched into its cache."""
     if Path(name).is_dir():
         return Path(name)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         raise FileNotFoundError(f"{name} is neither a folder nor a name OWNER/MODEL")
+    wanted, fetch = ["*.json", "*.safetensors", "*.bin"], _hub().snapshot_download
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise ValueError(
-            f"{name} is no folder, and to ask the Hub needs a package: pip install "
-            "'ddpm_lit[hub]'"
-        ) from None
-    wanted = ["*.json", "*.safetensors", "*.bin"]
-    try:
-        found = snapshot_download(str(name), revision=revision, allow_patterns=wanted)
+        found = fetch(str(name), revision=revision, allow_patterns=wanted)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise OSError(f"{name} is no folder here, and the Hub says: {reason}") from None

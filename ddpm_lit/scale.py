@@ -290,9 +290,12 @@ def quicken(model: nn.Module, speed: Speed) -> nn.Module:
     """
     for part in model.modules():
         if isinstance(part, Upsample) and speed.subpixel:
-            part.forward = partial(subpixel_upsample, conv=part.conv)  # type: ignore[method-assign]
+            quick = partial(subpixel_upsample, conv=part.conv)
+            part.forward = quick  # type: ignore[method-assign]
         elif isinstance(part, ResidualBlock) and speed.bit_dropout:
-            part.dropout = BitDropout(part.dropout.p)  # type: ignore[assignment]
+            if isinstance(part.dropout, nn.Dropout):  # not yet
+                bits = BitDropout(part.dropout.p).train(part.training)
+                part.dropout = bits  # type: ignore[assignment]
         elif isinstance(part, AttentionBlock) and not speed.sdpa:
             part.attend = plain_attention
     return model

@@ -24,7 +24,7 @@ PATIENCE = 600  # seconds, for a process that is there but does not answer
 
 @dataclass(frozen=True)
 class Team:
-    """`size` processes of which this is number `rank`; a team of one talks to nobody.
+    """`size` processes, this one number `rank`; a team of one talks to nobody.
 
     Explained in appendix A, Training at scale.
     """

@@ -385,8 +385,8 @@ def read_checkpoint(
     Explained in chapter 8, Training.
     """
     with open_checkpoint(path) as (opened, about):
-        names = [name for name in opened.keys() if name.startswith(prefixes)]  # noqa: SIM118
-        named = {name: opened.get_tensor(name) for name in names}
+        keys = [k for k in opened.keys() if k.startswith(prefixes)]  # noqa: SIM118
+        named = {k: opened.get_tensor(k) for k in keys}
         config = TrainConfig(**json.loads(about["config"]))
         return named, config, int(about["step"])
 

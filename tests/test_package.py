@@ -73,6 +73,7 @@ RUNTIME = {
     "matplotlib": "matplotlib",
     "numpy": "numpy",
     "pillow": "PIL",
+    "pooch": "pooch",
     "safetensors": "safetensors",
     "scikit-learn": "sklearn",
     "scipy": "scipy",
@@ -81,9 +82,9 @@ RUNTIME = {
     "tqdm": "tqdm",
 }
 DRAWING = {"matplotlib", "seaborn"}
-# Modules that may import more than numbers: the extra `lab` brings ipywidgets.
+# Modules that may import more than numbers, and what the extras bring.
 DRAWS = {"plotting", "widgets", "training"}
-LAB = {"widgets": {"ipywidgets"}}
+EXTRAS = {"widgets": {"ipywidgets"}, "hub": {"huggingface_hub"}}
 
 
 def imported(path: Path) -> set[str]:
@@ -105,7 +106,7 @@ def test_the_declared_dependencies_are_those_we_know():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_a_module_imports_only_what_is_declared(path):
-    allowed = set(RUNTIME.values()) - DRAWING | LAB.get(path.stem, set())
+    allowed = set(RUNTIME.values()) - DRAWING | EXTRAS.get(path.stem, set())
     if path.stem in DRAWS:
         allowed |= DRAWING
     assert imported(path) <= allowed, f"{path.name} imports {imported(path) - allowed}"

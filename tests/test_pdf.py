@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import chromium
 from pdf import print_book
 from pypdf import PdfReader
+from pypdfium2 import PdfDocument
 from serve import serve
 
 from conftest import ROOT
@@ -22,13 +24,19 @@ TOO_WIDE = """selectors => [...document.querySelectorAll(selectors)]
 
 
 @pytest.fixture(scope="module")
-def pdf(site) -> PdfReader:
-    return PdfReader(print_book(ROOT))
+def path(site) -> Path:
+    return print_book(ROOT)
 
 
 @pytest.fixture(scope="module")
-def text(pdf) -> str:
-    return "\n".join(page.extract_text() for page in pdf.pages)
+def pdf(path) -> PdfReader:
+    return PdfReader(path)
+
+
+@pytest.fixture(scope="module")
+def text(path) -> str:
+    pages = PdfDocument(path)
+    return "\n".join(page.get_textpage().get_text_bounded() for page in pages)
 
 
 def chapters() -> list[tuple[str, str]]:

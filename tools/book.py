@@ -3,6 +3,7 @@
     python tools/book.py                run the chapters and render
     python tools/book.py --no-execute   render only, without outputs
     python tools/book.py --preview      serve the book; pages follow every save
+    python tools/book.py --theme        bundle the theme only
 
 Chapters run one at a time on a Jupyter server that lives as long as the build.
 Anything mystmd warns about fails the build, as ``chapters/NN-x.md:LINE: message``.
@@ -452,10 +453,17 @@ def main() -> int:
     parser.add_argument(
         "--preview", action="store_true", help="serve pages that follow every save"
     )
+    parser.add_argument(
+        "--theme", action="store_true", help="only bundle the theme, for later builds"
+    )
     options = parser.parse_args()
     # Being stopped is like Ctrl-C: the server and mystmd are stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        if options.theme:
+            check_node()
+            bundle_theme()
+            return 0
         if options.preview:
             return preview(options.root.resolve())
         return build(options.root.resolve(), execute=not options.no_execute)

@@ -34,7 +34,7 @@ from ddpm_lit.scale import (
     Shuffle,
     draw_batch,
     fast_arithmetic,
-    prepare,
+    prepare_model,
     quicken,
     scaled_step,
 )
@@ -48,7 +48,7 @@ def ours(device: torch.device, batch: int, **switches: bool) -> Step:
     recipe = preset("cifar10", batch_size=batch, **switches)
     speed = recipe.speed.on(device)
     state = TrainState.fresh(recipe.train, device, speed.fused_adam)
-    forward = prepare(state, speed)
+    forward = prepare_model(state, speed)
     schedule = make_schedule("linear", 1000).to(device)
     images = pictures().to(device)
     order = Shuffle(len(images), 0)

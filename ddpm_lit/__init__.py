@@ -50,7 +50,6 @@ __all__ = [
     "RENAMING",
     "Recipe",
     "ResidualBlock",
-    "Run",
     "SCHEDULER_FAMILY",
     "SCHEDULES",
     "SWITCHES",
@@ -64,6 +63,7 @@ __all__ = [
     "TrainConfig",
     "TrainState",
     "TrainingDiverged",
+    "TrainingRun",
     "UNet",
     "UNetConfig",
     "Upsample",
@@ -77,7 +77,7 @@ __all__ = [
     "bits_per_dim",
     "build_parser",
     "catch_signals",
-    "change",
+    "change_recipe",
     "check_error",
     "check_number",
     "check_output",
@@ -138,7 +138,7 @@ __all__ = [
     "pixels",
     "plain_attention",
     "positions",
-    "prepare",
+    "prepare_model",
     "preset",
     "presets",
     "q_posterior",
@@ -264,7 +264,7 @@ if TYPE_CHECKING:
     from ddpm_lit.posterior import q_posterior as q_posterior
     from ddpm_lit.recipes import Recipe as Recipe
     from ddpm_lit.recipes import Speed as Speed
-    from ddpm_lit.recipes import change as change
+    from ddpm_lit.recipes import change_recipe as change_recipe
     from ddpm_lit.recipes import preset as preset
     from ddpm_lit.recipes import presets as presets
     from ddpm_lit.sampling import ancestral_step as ancestral_step
@@ -275,8 +275,8 @@ if TYPE_CHECKING:
     from ddpm_lit.scale import Batch as Batch
     from ddpm_lit.scale import BitDropout as BitDropout
     from ddpm_lit.scale import Journal as Journal
-    from ddpm_lit.scale import Run as Run
     from ddpm_lit.scale import Shuffle as Shuffle
+    from ddpm_lit.scale import TrainingRun as TrainingRun
     from ddpm_lit.scale import check_output as check_output
     from ddpm_lit.scale import draw_batch as draw_batch
     from ddpm_lit.scale import draw_images as draw_images
@@ -286,7 +286,7 @@ if TYPE_CHECKING:
     from ddpm_lit.scale import newest_checkpoint as newest_checkpoint
     from ddpm_lit.scale import open_run as open_run
     from ddpm_lit.scale import plain_attention as plain_attention
-    from ddpm_lit.scale import prepare as prepare
+    from ddpm_lit.scale import prepare_model as prepare_model
     from ddpm_lit.scale import quicken as quicken
     from ddpm_lit.scale import resume_state as resume_state
     from ddpm_lit.scale import save_and_keep as save_and_keep
@@ -416,7 +416,6 @@ _HOME_OF: dict[str, str] = {
     "RENAMING": "hub",
     "Recipe": "recipes",
     "ResidualBlock": "unet",
-    "Run": "scale",
     "SCHEDULER_FAMILY": "hub",
     "SCHEDULES": "schedules",
     "SWITCHES": "cli",
@@ -430,6 +429,7 @@ _HOME_OF: dict[str, str] = {
     "TrainConfig": "training",
     "TrainState": "training",
     "TrainingDiverged": "training",
+    "TrainingRun": "scale",
     "UNet": "unet",
     "UNetConfig": "unet",
     "Upsample": "unet",
@@ -443,7 +443,7 @@ _HOME_OF: dict[str, str] = {
     "bits_per_dim": "elbo",
     "build_parser": "cli",
     "catch_signals": "training",
-    "change": "recipes",
+    "change_recipe": "recipes",
     "check_error": "checks",
     "check_number": "checks",
     "check_output": "scale",
@@ -504,7 +504,7 @@ _HOME_OF: dict[str, str] = {
     "pixels": "widgets",
     "plain_attention": "scale",
     "positions": "widgets",
-    "prepare": "scale",
+    "prepare_model": "scale",
     "preset": "recipes",
     "presets": "recipes",
     "q_posterior": "posterior",

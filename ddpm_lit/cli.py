@@ -161,7 +161,7 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
     """The recipe that the given options describe."""
     from dataclasses import fields
 
-    from ddpm_lit.recipes import Recipe, Speed, change, preset, presets
+    from ddpm_lit.recipes import Recipe, Speed, change_recipe, preset, presets
     from ddpm_lit.scale import load_recipe
     from ddpm_lit.training import TrainConfig
     from ddpm_lit.unet import UNetConfig
@@ -175,7 +175,7 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
         # A run may have been killed before its first checkpoint; open_run decides.
         with contextlib.suppress(FileNotFoundError):
             base = load_recipe(args.out or base.train.out)
-    return change(base, given)
+    return change_recipe(base, given)
 
 
 def run_train(args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import torch
 from ddpm_lit.training import TrainConfig
 from ddpm_lit.unet import UNetConfig
 
-__all__ = ["Recipe", "Speed", "change", "preset", "presets"]
+__all__ = ["Recipe", "Speed", "change_recipe", "preset", "presets"]
 
 
 # chapters/90-training-at-scale.md
@@ -155,10 +155,10 @@ def preset(name: str, **changes: Any) -> Recipe:
     known = presets()
     if name not in known:
         raise ValueError(f"unknown preset {name!r}; choose from {', '.join(known)}")
-    return change(known[name], changes)
+    return change_recipe(known[name], changes)
 
 
-def change(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+def change_recipe(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """The recipe with fields of it, its configuration, network or switches changed.
 
     Raises ValueError for a name that no part has.

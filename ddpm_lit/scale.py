@@ -55,8 +55,8 @@ __all__ = [
     "BitDropout",
     "FIXED",
     "Journal",
-    "Run",
     "Shuffle",
+    "TrainingRun",
     "check_output",
     "draw_batch",
     "draw_images",
@@ -66,7 +66,7 @@ __all__ = [
     "newest_checkpoint",
     "open_run",
     "plain_attention",
-    "prepare",
+    "prepare_model",
     "quicken",
     "resume_state",
     "save_and_keep",
@@ -183,7 +183,7 @@ def scaled_step(
 ) -> tuple[Tensor, Tensor]:
     """One step of Algorithm 1; returns loss and gradient norm without reading them.
 
-    `forward` is the state's model as `prepare` returns it; `speed` has no open switch.
+    `forward` is the state's model as `prepare_model` returns it; `speed` has no open switch.
     The batch is this process's part. See eq-parts.
 
     Explained in appendix A, Training at scale.
@@ -302,7 +302,7 @@ def quicken(model: nn.Module, speed: Speed) -> nn.Module:
 
 
 # chapters/90-training-at-scale.md
-def prepare(state: TrainState, speed: Speed, size: int = 1) -> nn.Module:
+def prepare_model(state: TrainState, speed: Speed, size: int = 1) -> nn.Module:
     """The state's model, ready to be called by one of `size` processes.
 
     Changes the layout of its weights in place; call it before anything is loaded.
@@ -358,8 +358,8 @@ def save_and_keep(state: TrainState, recipe: Recipe, schedule: NoiseSchedule) ->
     folder = Path(recipe.train.out)
     if recipe.keep > 1 and (folder / CHECKPOINT).exists():
         try:
-            with open_checkpoint(folder) as (_, about):
-                step = int(about["step"])
+            with open_checkpoint(folder) as found:
+                step = int(found[1]["step"])
             _second_name(folder / CHECKPOINT, folder / _former_name(step))
         except ValueError:
             pass  # damaged: not worth a name
@@ -420,7 +420,8 @@ def load_recipe(path: str | Path) -> Recipe:
     Explained in appendix A, Training at scale.
     """
     file = newest_checkpoint(path) if Path(path).is_dir() else Path(path)
-    with open_checkpoint(file) as (_, about):
+    with open_checkpoint(file) as found:
+        about = found[1]
         text = about.get("recipe", "{}")  # chapter 8's loop writes none
         config = TrainConfig(**json.loads(about["config"]))
         return Recipe(**{**json.loads(text), "train": config})
@@ -570,11 +571,11 @@ def train_at_scale(
             catch_signals() as asked,
         ):
             state = TrainState.fresh(config, team.device, speed.fused_adam)
-            forward = prepare(state, speed, team.size)
+            forward = prepare_model(state, speed, team.size)
             if team.together(partial(open_run, recipe, resume, overwrite)):
                 resume_state(recipe, state, team)
             journal = Journal(recipe, state.step) if team.rank == 0 else None
-            run = Run(state, forward, images, recipe, speed, team, journal)
+            run = TrainingRun(state, forward, images, recipe, speed, team, journal)
             try:
                 run.go(asked, progress and team.rank == 0)
             finally:
@@ -597,7 +598,7 @@ def _check_parts(recipe: Recipe, team: Team) -> None:
 
 # chapters/90-training-at-scale.md
 @dataclass
-class Run:
+class TrainingRun:
     """A training run under way in one process of a team.
 
     Explained in appendix A, Training at scale.

@@ -384,7 +384,8 @@ def read_checkpoint(
 
     Explained in chapter 8, Training.
     """
-    with open_checkpoint(path) as (opened, about):
+    with open_checkpoint(path) as found:
+        opened, about = found
         keys = [k for k in opened.keys() if k.startswith(prefixes)]  # noqa: SIM118
         named = {k: opened.get_tensor(k) for k in keys}
         config = TrainConfig(**json.loads(about["config"]))

@@ -21,14 +21,14 @@ import ddpm_lit.training as training
 from ddpm_lit import (
     Journal,
     Recipe,
-    Run,
     Speed,
     Team,
     TrainConfig,
     TrainingDiverged,
+    TrainingRun,
     TrainState,
     catch_signals,
-    change,
+    change_recipe,
     check_output,
     draw_images,
     explain_divergence,
@@ -42,7 +42,7 @@ from ddpm_lit import (
     newest_checkpoint,
     open_checkpoint,
     open_run,
-    prepare,
+    prepare_model,
     preset,
     presets,
     read_checkpoint,
@@ -144,12 +144,14 @@ def test_presets_are_complete_and_survive_json():
 
 
 def test_a_change_finds_its_part_and_names_what_it_cannot_find():
-    recipe = change(presets()["mnist"], {"dropout": 0.3, "tf32": True, "keep": 7})
+    recipe = change_recipe(
+        presets()["mnist"], {"dropout": 0.3, "tf32": True, "keep": 7}
+    )
     assert recipe.train.model.dropout == 0.3 and recipe.speed.tf32
     assert recipe.keep == 7
     for name in ("colour", "model", "train"):
         with pytest.raises(ValueError, match=name):
-            change(recipe, {name: 1})
+            change_recipe(recipe, {name: 1})
     with pytest.raises(ValueError, match="imagenet"):
         preset("imagenet")
 
@@ -318,6 +320,29 @@ def test_killed_at_twenty_moments_and_resumed_equals_undisturbed(tmp_path):
     assert not left, f"left over: {left}"
 
 
+def test_an_interrupted_run_equals_one_that_was_not(tmp_path, monkeypatch):
+    straight, broken = (
+        small(tmp_path / name, steps=20, channels_last=True) for name in "ab"
+    )
+    train_at_scale(straight, progress=False)
+    real = scale.scaled_step
+
+    def step(forward, state, *rest):
+        if state.step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(forward, state, *rest)
+
+    monkeypatch.setattr(scale, "scaled_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        train_at_scale(broken, progress=False)
+    monkeypatch.undo()
+    assert load_checkpoint(broken.train.out).step == 13
+    torch.manual_seed(999)  # a run must not depend on what others drew before
+    train_at_scale(broken, resume=True, progress=False)
+    unequal = different(straight.train.out, broken.train.out)
+    assert not unequal, f"the resumed run differs in {unequal[:3]}"
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_status_says_so(tmp_path, stop):
     out = tmp_path / "run"
@@ -354,7 +379,7 @@ def test_a_full_disk_costs_no_checkpoint(run):
     assert "--resume" in done.stderr
     assert (folder / CHECKPOINT).read_bytes() == good
     assert not list(folder.glob("*.partial")), "half a file is left on a full disk"
-    train_at_scale(change(run, {"steps": 80}), resume=True, progress=False)
+    train_at_scale(change_recipe(run, {"steps": 80}), resume=True, progress=False)
     assert load_checkpoint(folder).step == 80
 
 
@@ -364,10 +389,10 @@ def test_a_torn_checkpoint_is_passed_over(run, damage, capsys):
     whole = path.read_bytes()
     torn = {"torn": whole[:-1], "empty": b"", "garbage": b"x" * len(whole)}
     path.write_bytes(torn[damage])
-    longer = change(run, {"steps": 60})
+    longer = change_recipe(run, {"steps": 60})
     train_at_scale(longer, resume=True, progress=False)
     assert "skipping a checkpoint" in capsys.readouterr().err
-    straight = change(longer, {"out": run.train.out + "-straight"})
+    straight = change_recipe(longer, {"out": run.train.out + "-straight"})
     # The rate falls towards the last step, so the first part must know of it as well.
     assert read_metrics(run.train.out)["step"] == [10, 20, 30, 40, 50, 60]
     assert straight.train.steps == load_checkpoint(run.train.out).step
@@ -395,7 +420,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_by_field(run, field, value):
     before = (Path(run.train.out) / CHECKPOINT).read_bytes()
     name = "model" if field == "dropout" else field
     with pytest.raises(ValueError, match=f"cannot resume: {name} was"):
-        train_at_scale(change(run, {field: value}), resume=True, progress=False)
+        train_at_scale(change_recipe(run, {field: value}), resume=True, progress=False)
     assert (Path(run.train.out) / CHECKPOINT).read_bytes() == before
 
 
@@ -410,7 +435,7 @@ def test_nan_stops_before_it_is_saved(run, monkeypatch):
 
     monkeypatch.setattr(scale, "scaled_step", poisoned)
     with pytest.raises(TrainingDiverged, match="last good checkpoint is kept"):
-        train_at_scale(change(run, {"steps": 80}), resume=True, progress=False)
+        train_at_scale(change_recipe(run, {"steps": 80}), resume=True, progress=False)
     assert (Path(run.train.out) / CHECKPOINT).read_bytes() == good
 
 
@@ -424,7 +449,7 @@ def test_a_run_is_replaced_only_when_asked_and_kept_until_then(run, monkeypatch)
         train_at_scale(run, overwrite=True, progress=False)
     assert (folder / OLD_CHECKPOINT).read_bytes() == good
     monkeypatch.undo()
-    train_at_scale(change(run, {"seed": 5}), overwrite=True, progress=False)
+    train_at_scale(change_recipe(run, {"seed": 5}), overwrite=True, progress=False)
     assert not (folder / OLD_CHECKPOINT).exists()
     assert load_recipe(folder).train.seed == 5
 
@@ -652,7 +677,9 @@ def test_a_step_of_a_run_in_pieces(tmp_path):
     recipe, speed = replace(recipe, train=config), recipe.speed.on(cpu)
     state = TrainState.fresh(config, cpu)
     before = [p.clone() for p in state.model.parameters()]
-    run = Run(state, prepare(state, speed), images, recipe, speed, Team(cpu), None)
+    run = TrainingRun(
+        state, prepare_model(state, speed), images, recipe, speed, Team(cpu), None
+    )
     loss, norm = run.advance()
     assert state.step == 1 and loss > 0 and norm > 0
     pairs = zip(before, state.model.parameters(), strict=True)

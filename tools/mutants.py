@@ -156,8 +156,8 @@ class Book:
                 )
         if mutant.killed_by.startswith("tests/"):
             path, _, test = mutant.killed_by.partition("::")
-            file = self.root / path
-            if not file.is_file() or f"def {test}(" not in file.read_text("utf-8"):
+            file, function = self.root / path, test.partition("[")[0]
+            if not file.is_file() or f"def {function}(" not in file.read_text("utf-8"):
                 raise CatalogueError(f"{mutant.name}: no test {mutant.killed_by}")
         else:
             self.check(mutant.killed_by)

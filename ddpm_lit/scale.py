@@ -183,8 +183,8 @@ def scaled_step(
 ) -> tuple[Tensor, Tensor]:
     """One step of Algorithm 1; returns loss and gradient norm without reading them.
 
-    `forward` is the state's model as `prepare_model` returns it; `speed` has no open switch.
-    The batch is this process's part. See eq-parts.
+    `forward` is the state's model as `prepare_model` returns it; `speed` has no open
+    switch. The batch is this process's part. See eq-parts.
 
     Explained in appendix A, Training at scale.
     """

@@ -46,8 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_train(verbs.add_parser("train", help="train a model"))
     _add_sample(verbs.add_parser("sample", help="make images with a trained model"))
-    info = verbs.add_parser("info", help="say what a run holds")
-    info.add_argument("run", help="folder that `ddpm-lit train` wrote")
+    info = verbs.add_parser("info", help="say what a run or a model is")
+    info.add_argument("model", help=MODEL_HELP)
     export = verbs.add_parser("export", help="write a model in a form others read")
     export.add_argument("model", help=MODEL_HELP)
     export.add_argument("out", help="folder to write")
@@ -91,6 +91,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--log-every", type=int, help="steps between lines of metrics")
     run.add_argument("--sample-every", type=int, help="steps between grids of samples")
     run.add_argument("--tensorboard", **switch)
+    _add_learning(parser, switch)
+
+
+# chapters/92-command-line.md
+def _add_learning(parser: argparse.ArgumentParser, switch: dict[str, Any]) -> None:
+    """Options of `ddpm-lit train` that say what is learned."""
     how = parser.add_argument_group("training")
     how.add_argument("--steps", type=int, help="gradient steps")
     how.add_argument("--batch-size", type=int, help="of all processes together")
@@ -134,6 +140,7 @@ SWITCHES = (
 )
 
 
+# chapters/92-command-line.md
 def _add_sample(parser: argparse.ArgumentParser) -> None:
     """Options of `ddpm-lit sample`."""
     parser.add_argument("model", help=MODEL_HELP)
@@ -253,23 +260,27 @@ def run_sample(args: argparse.Namespace) -> None:
 
 
 def run_info(args: argparse.Namespace) -> None:
-    """Print what a run is and how far it came.
+    """Print what a run or a model is, and how far a run came.
 
     Explained in appendix C, The command line.
     """
     import json
     from dataclasses import asdict
 
+    from ddpm_lit.hub import load_model
     from ddpm_lit.scale import load_recipe, newest_checkpoint
     from ddpm_lit.training import load_checkpoint
 
-    path = Path(args.run)
-    found = load_checkpoint(newest_checkpoint(path) if path.is_dir() else path)
+    found, path = load_model(args.model), Path(args.model)
     count = sum(p.numel() for p in found.model.parameters())
-    print(f"{args.run}: step {found.step:,} of {found.config.steps:,}")
     print(f"network: {count:,} parameters, images {found.shape(1)[1:]}")
-    print(f"schedule: {found.config.schedule}, T = {found.schedule.T}")
-    print(json.dumps(asdict(load_recipe(path)), indent=2))
+    print(f"schedule: T = {found.schedule.T}; samples with variance {found.variance}")
+    about = asdict(found.model.config)
+    with contextlib.suppress(FileNotFoundError):  # a model, not a run
+        run = load_checkpoint(newest_checkpoint(path) if path.is_dir() else path)
+        about = asdict(load_recipe(path))
+        print(f"{args.model}: step {run.step:,} of {run.config.steps:,}")
+    print(json.dumps(about, indent=2))
 
 
 def run_export(args: argparse.Namespace) -> None:

@@ -164,6 +164,7 @@ def _empty_folder(folder: str | Path, kind: str) -> Path:
     return folder
 
 
+# chapters/91-exchanging-weights.md
 def _write_weights(named: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to a safetensors file that appears when it is complete."""
     whole = {k: v.detach().cpu().contiguous() for k, v in named.items()}
@@ -177,6 +178,7 @@ def _write_json(values: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
+# chapters/91-exchanging-weights.md
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises OSError or ValueError that names the file."""
     try:
@@ -208,6 +210,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     raise FileNotFoundError(f"no weights in {folder}; expected {THEIR_WEIGHTS}")
 
 
+# chapters/91-exchanging-weights.md
 def _hub() -> Any:
     """The Hub's own package, which is asked for names only."""
     try:
@@ -278,6 +281,7 @@ HARMLESS = {
 }
 
 
+# chapters/91-exchanging-weights.md
 def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
     """Our configuration for a `UNet2DModel`'s.
 
@@ -328,6 +332,7 @@ def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
     )
 
 
+# chapters/91-exchanging-weights.md
 BLOCKS = ("block_out_channels", "down_block_types", "up_block_types")
 
 
@@ -353,6 +358,7 @@ def _attention_levels(kinds: Any, field: str, way: str) -> tuple[int, ...]:
     return tuple(i for i, kind in enumerate(kinds) if kind == attending)
 
 
+# chapters/91-exchanging-weights.md
 def config_to_diffusers(
     config: UNetConfig, image_size: tuple[int, int]
 ) -> dict[str, Any]:
@@ -411,6 +417,7 @@ OLDER = {
 QKV = ("to_q", "to_k", "to_v")
 
 
+# chapters/91-exchanging-weights.md
 def _their_name(name: str) -> str:
     """diffusers' name for one of our parameters."""
     for pattern, replacement in RENAMING:
@@ -434,6 +441,7 @@ def weights_to_diffusers(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+# chapters/91-exchanging-weights.md
 def weights_from_diffusers(
     theirs: Mapping[str, Tensor], config: UNetConfig
 ) -> dict[str, Tensor]:
@@ -490,6 +498,7 @@ VARIANCES = {
 }
 
 
+# chapters/91-exchanging-weights.md
 def schedule_from_diffusers(
     theirs: Mapping[str, Any],
 ) -> tuple[NoiseSchedule, str, bool]:
@@ -563,6 +572,11 @@ def from_diffusers(
         theirs, weights = _read_json(part / "config.json"), _read_weights(part)
         about = folder / "scheduler" / "scheduler_config.json"
         about = about if about.exists() else folder / "scheduler_config.json"
+        if not about.exists():
+            raise FileNotFoundError(
+                f"{folder} has no scheduler_config.json; give the folder of the whole "
+                "pipeline, in which unet and scheduler lie"
+            )
         settings = _read_json(about)
     else:
         unet = getattr(source, "unet", source)
@@ -587,6 +601,7 @@ def from_diffusers(
     )
 
 
+# chapters/91-exchanging-weights.md
 def to_diffusers(
     model: UNet,
     schedule: NoiseSchedule,
@@ -651,4 +666,5 @@ def load_model(
 
 def _holds_a_model(folder: Path) -> bool:
     """True for a folder in our form or in diffusers'."""
-    return (folder / WEIGHTS).exists() or (folder / "model_index.json").exists()
+    names = (WEIGHTS, THEIR_WEIGHTS, "model_index.json")
+    return any((folder / name).exists() for name in names)

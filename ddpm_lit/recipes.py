@@ -20,7 +20,8 @@ __all__ = ["Recipe", "Speed", "change_recipe", "preset", "presets"]
 class Speed:
     """Switches that change how fast numbers are made, and hardly the numbers.
 
-    None leaves the choice to the device; see `on`.
+    None leaves the choice to the device; see `on`. `compile` costs a minute before the
+    first step, so for sampling it is off unless it is asked for.
 
     Explained in appendix A, Training at scale.
     """
@@ -36,14 +37,14 @@ class Speed:
     foreach_ema: bool | None = None
     data_on_device: bool | None = None
 
-    def on(self, device: torch.device) -> "Speed":
+    def on(self, device: torch.device, training: bool = True) -> "Speed":
         """The same with every open switch decided for `device`."""
         gpu, cpu = device.type == "cuda", device.type == "cpu"
         default = {
-            "autocast": gpu and torch.cuda.is_bf16_supported(),
+            "autocast": gpu and torch.cuda.is_bf16_supported(including_emulation=False),
             "tf32": gpu,
             "channels_last": gpu,
-            "compile": gpu,
+            "compile": gpu and training,
             "sdpa": not cpu,
             "subpixel": cpu,
             "bit_dropout": cpu,
@@ -144,6 +145,7 @@ def presets() -> dict[str, Recipe]:
     }
 
 
+# chapters/90-training-at-scale.md
 def preset(name: str, **changes: Any) -> Recipe:
     """The preset called `name`, with fields of any of its parts changed.
 

@@ -161,7 +161,9 @@ def draw_batch(
     count = config.batch_size
     mine = slice(rank * count // size, (rank + 1) * count // size)
     generator.manual_seed(seed_of(config.seed, step))
-    picked = order.take(step * count, count)[mine].to(images.device)
+    picked = order.take(step * count, count)[mine]
+    if images.device.type == "cuda":  # a copy that nobody waits for
+        picked = picked.pin_memory().to(images.device, non_blocking=True)
     x = to_model_range(images[picked].to(device, non_blocking=True))
     draw: dict[str, Any] = {"generator": generator, "device": device}
     t = torch.randint(1, config.T + 1, (count,), **draw)[mine]
@@ -208,6 +210,7 @@ def scaled_step(
     return loss, norm
 
 
+# chapters/90-training-at-scale.md
 def _autocast(speed: Speed, device: torch.device) -> torch.autocast:
     """bfloat16 where `speed` wants it."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bool(speed.autocast))
@@ -255,6 +258,7 @@ def _folded(weight: Tensor, dim: int, odd: int) -> Tensor:
     return torch.stack(pair, dim)
 
 
+# chapters/90-training-at-scale.md
 class BitDropout(nn.Module):
     """Dropout with 16 random bits for an entry; p is rounded to a multiple of 2^-16.
 
@@ -274,6 +278,7 @@ class BitDropout(nn.Module):
         return h * (kept.to(h.dtype) * (2**16 / (2**16 - self.dropped)))
 
 
+# chapters/90-training-at-scale.md
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """eq-attention as it is written, all pairs in one matrix; shapes (..., N, D).
 
@@ -283,8 +288,12 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(pairs, dim=-1) @ v
 
 
+# chapters/90-training-at-scale.md
 def quicken(model: nn.Module, speed: Speed) -> nn.Module:
-    """Let the parts of a model compute the same with less work, in place.
+    """Let a model compute the same, up to rounding, by the switches of `speed`.
+
+    Changes the model in place, for good: its parts, the layout of its weights, and
+    whether it is compiled. Weights keep their names. `speed` has no open switch.
 
     Explained in appendix A, Training at scale.
     """
@@ -298,6 +307,12 @@ def quicken(model: nn.Module, speed: Speed) -> nn.Module:
                 part.dropout = bits  # type: ignore[assignment]
         elif isinstance(part, AttentionBlock) and not speed.sdpa:
             part.attend = plain_attention
+    if speed.channels_last:
+        for weight in model.parameters():
+            if weight.ndim == 4:  # of a convolution
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    if speed.compile:
+        model.compile()
     return model
 
 
@@ -305,17 +320,12 @@ def quicken(model: nn.Module, speed: Speed) -> nn.Module:
 def prepare_model(state: TrainState, speed: Speed, size: int = 1) -> nn.Module:
     """The state's model, ready to be called by one of `size` processes.
 
-    Changes the layout of its weights in place; call it before anything is loaded.
+    Quickens model and average in place; call it before anything is loaded.
 
     Explained in appendix A, Training at scale.
     """
     model = quicken(state.model, speed).train()
-    if speed.channels_last:
-        for each in (*model.parameters(), *state.ema.model.parameters()):
-            if each.ndim == 4:  # the weights of convolutions
-                each.data = each.data.contiguous(memory_format=torch.channels_last)
-    if speed.compile:
-        model.compile()
+    quicken(state.ema.model, replace(speed, compile=False))
     if size == 1:
         return model
     device = next(model.parameters()).device
@@ -370,7 +380,9 @@ def save_and_keep(state: TrainState, recipe: Recipe, schedule: NoiseSchedule) ->
         path.unlink()
 
 
+# chapters/90-training-at-scale.md
 def _former_name(step: int) -> str:
+    """The name under which a checkpoint stays when it is no longer the newest."""
     return f"checkpoint-{step:09d}.safetensors"
 
 
@@ -412,6 +424,7 @@ def newest_checkpoint(folder: str | Path) -> Path:
     raise failure
 
 
+# chapters/90-training-at-scale.md
 def load_recipe(path: str | Path) -> Recipe:
     """The recipe that a run's folder or checkpoint file was trained by.
 
@@ -427,6 +440,7 @@ def load_recipe(path: str | Path) -> Recipe:
         return Recipe(**{**json.loads(text), "train": config})
 
 
+# chapters/90-training-at-scale.md
 def resume_state(recipe: Recipe, state: TrainState, team: Team) -> None:
     """Put the newest whole checkpoint of `recipe.train.out` into a fresh state.
 
@@ -488,7 +502,7 @@ def open_run(recipe: Recipe, resume: bool, overwrite: bool) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / CHECKPOINT).exists():  # kept until the new run has its own
         os.replace(folder / CHECKPOINT, folder / OLD_CHECKPOINT)
-    for path in former_checkpoints(folder):
+    for path in (*former_checkpoints(folder), *(folder / "samples").glob("*.png")):
         path.unlink()
     keep_metrics(metrics, 0)
     return False
@@ -551,11 +565,12 @@ def train_at_scale(
     """Train by a recipe, in every process that a launcher started; returns the result.
 
     Writes to `recipe.train.out` what chapter 8's `train` does, more metrics, the last
-    checkpoints and sample grids. On one device a run that was interrupted anywhere and
-    resumed equals one that was not, bit for bit; several processes give the result of
-    one up to rounding (without dropout). Ctrl-C and SIGTERM finish the step, save, and
-    raise KeyboardInterrupt. Raises FileExistsError, FileNotFoundError, ValueError,
-    OSError or TrainingDiverged, in all processes alike, with what to do.
+    checkpoints and sample grids. A run that was interrupted anywhere and resumed on the
+    same machine equals one that was not: on a CPU bit for bit, on a GPU up to the order
+    of its sums. Without dropout, several processes or parts give the result of one up
+    to rounding; with it they drop other entries. Ctrl-C and SIGTERM finish the step (in
+    a team, up to ten), save, and raise KeyboardInterrupt. Raises FileExistsError,
+    FileNotFoundError, ValueError, OSError or TrainingDiverged, with what to do.
 
     Explained in appendix A, Training at scale.
     """
@@ -574,15 +589,15 @@ def train_at_scale(
             forward = prepare_model(state, speed, team.size)
             if team.together(partial(open_run, recipe, resume, overwrite)):
                 resume_state(recipe, state, team)
-            journal = Journal(recipe, state.step) if team.rank == 0 else None
-            run = TrainingRun(state, forward, images, recipe, speed, team, journal)
+            run = TrainingRun(state, forward, images, recipe, speed, team)
+            team.together(run.open_journal)
             try:
-                run.go(asked, progress and team.rank == 0)
+                _keep_training(run, asked, progress and team.rank == 0)
             finally:
-                if journal:
-                    journal.close()
+                if run.journal:
+                    run.journal.close()
         team.together(partial(save_loss_curve, config.out))
-        return run.trained()
+        return _averaged(run)
 
 
 def _check_parts(recipe: Recipe, team: Team) -> None:
@@ -610,7 +625,7 @@ class TrainingRun:
     recipe: Recipe
     speed: Speed
     team: Team
-    journal: Journal | None
+    journal: Journal | None = None  # process 0 alone has one
 
     def __post_init__(self) -> None:
         config = self.recipe.train
@@ -622,105 +637,111 @@ class TrainingRun:
         self.since, self.started = self.state.step, time.perf_counter()
         self.mark = self.started
 
-    def go(self, asked: list[int], progress: bool) -> None:
-        """Train to the last step, or until a signal is in `asked`."""
-        config, state = self.recipe.train, self.state
-        bar = tqdm(
-            total=config.steps, initial=state.step, disable=not progress, unit="step"
-        )
-        with bar:
-            while state.step < config.steps:
-                self.sums += torch.stack(self.advance())
-                bar.update()
-                stop = self.agree(bool(asked))
-                saves = stop or self.due(config.save_every)
-                if saves or self.due(self.recipe.log_every):
-                    bar.set_postfix(self.log())
-                if saves:
-                    self.team.together(self.save)
-                if self.due(self.recipe.sample_every, at_the_end=False):
-                    self.preview()
-                if stop:
-                    raise KeyboardInterrupt(*asked)
+    def open_journal(self) -> None:
+        """Begin to write; for process 0."""
+        self.journal = Journal(self.recipe, self.state.step)
 
-    def advance(self) -> tuple[Tensor, Tensor]:
-        """One step; loss and gradient norm, still on the device."""
-        state, team, seed = self.state, self.team, self.recipe.train.seed
-        set_learning_rate(state, self.recipe.train)
+    def advance(self) -> None:
+        """One step; its loss and gradient norm are added up on the device."""
+        state, team, recipe = self.state, self.team, self.recipe
+        set_learning_rate(state, recipe.train)
         batch = draw_batch(
             self.images,
             self.order,
             state.step,
-            self.recipe,
+            recipe,
             state.generator,
             team.rank,
             team.size,
         )
-        torch.manual_seed(seed_of(seed, state.step, 2, team.rank))  # for dropout
-        return scaled_step(
-            self.forward, state, batch, self.schedule, self.recipe, self.speed
+        dropout = seed_of(recipe.train.seed, state.step, 2, team.rank)
+        torch.manual_seed(dropout)
+        found = scaled_step(
+            self.forward, state, batch, self.schedule, recipe, self.speed
         )
+        self.sums += torch.stack(found)
 
-    def due(self, every: int, at_the_end: bool = True) -> bool:
-        """True at every `every`th step, and at the end."""
-        step = self.state.step
-        last = at_the_end and step == self.recipe.train.steps
-        return last or (every > 0 and step % every == 0)
 
-    def agree(self, asked: bool) -> bool:
-        """Whether to stop; several processes ask each other every tenth step."""
-        if self.team.size == 1:
-            return asked
-        return self.state.step % 10 == 0 and self.team.any(asked)
+# chapters/90-training-at-scale.md
+def _keep_training(run: TrainingRun, asked: list[int], progress: bool) -> None:
+    """Train to the last step, or until a signal is in `asked`."""
+    recipe, state, team = run.recipe, run.state, run.team
+    last = recipe.train.steps
+    bar = tqdm(total=last, initial=state.step, disable=not progress, unit="step")
+    with bar:
+        while state.step < last:
+            run.advance()
+            bar.update()
+            step, stop = state.step, _agree_to_stop(run, bool(asked))
+            saves = stop or step % recipe.train.save_every == 0 or step == last
+            shows = recipe.sample_every > 0 and step % recipe.sample_every == 0
+            if saves or step % recipe.log_every == 0:
+                bar.set_postfix(_write_metrics(run))
+            if saves:
+                team.together(partial(save_and_keep, state, recipe, run.schedule))
+            if shows:
+                _write_samples(run)
+            if saves or shows:
+                run.mark = time.perf_counter()  # their time is not the training's
+            if stop:
+                raise KeyboardInterrupt(*asked)
 
-    def log(self) -> dict[str, str]:
-        """Write a line of metrics; raises TrainingDiverged when they are no numbers."""
-        step, config = self.state.step, self.recipe.train
-        steps = max(step - self.since, 1)
-        loss, norm = (self.team.mean(self.sums) / steps).tolist()
-        if not (math.isfinite(loss) and self.state.is_finite()):
-            raise TrainingDiverged(explain_divergence(config, step))
-        now = time.perf_counter()  # after the device has caught up
-        rate = steps * config.batch_size / (now - self.mark)
-        if self.journal:
-            self.journal.write(
-                step,
-                loss=loss,
-                gradient_norm=norm,
-                learning_rate=self.state.optimizer.param_groups[0]["lr"],
-                images_per_second=round(rate, 1),
-                seconds=round(now - self.started, 3),
-            )
-        self.sums.zero_()
-        self.since, self.mark = step, now
-        return {"loss": f"{loss:.4f}", "images/s": f"{rate:.0f}"}
 
-    def save(self) -> None:
-        """Save a checkpoint; the time it takes is not the training's."""
-        save_and_keep(self.state, self.recipe, self.schedule)
-        self.mark = time.perf_counter()
+def _agree_to_stop(run: TrainingRun, asked: bool) -> bool:
+    """Whether to stop; several processes ask each other every tenth step."""
+    if run.team.size == 1:
+        return asked
+    return run.state.step % 10 == 0 and run.team.any(asked)
 
-    def trained(self) -> Checkpoint:
-        """The averaged model as it is now."""
-        average = cast(UNet, self.state.ema.model)
-        return Checkpoint(average, self.schedule, self.recipe.train, self.state.step)
 
-    def preview(self) -> None:
-        """Write a grid of samples, made by all processes."""
-        found = self.trained()
-        images = draw_images(
-            found.model,
-            found.schedule,
-            found.shape(64),
-            steps=min(250, self.recipe.train.T),
-            variance=self.recipe.variance,
-            speed=self.speed,
-            team=self.team,
-            progress=False,
-        )
-        if self.journal:
-            self.journal.show(self.state.step, images)
-        self.mark = time.perf_counter()
+# chapters/90-training-at-scale.md
+def _write_metrics(run: TrainingRun) -> dict[str, str]:
+    """Write a line of metrics; returns what the progress bar shows of it.
+
+    Raises TrainingDiverged when loss or parameters are no finite numbers.
+    """
+    state, team = run.state, run.team
+    step, config = state.step, run.recipe.train
+    steps = max(step - run.since, 1)
+    loss, norm = (team.mean(run.sums) / steps).tolist()
+    if not (math.isfinite(loss) and state.is_finite()):
+        raise TrainingDiverged(explain_divergence(config, step))
+    now = time.perf_counter()  # after the device has caught up
+    rate = steps * config.batch_size / (now - run.mark)
+    numbers = {
+        "loss": loss,
+        "gradient_norm": norm,
+        "learning_rate": state.optimizer.param_groups[0]["lr"],
+        "images_per_second": round(rate, 1),
+        "seconds": round(now - run.started, 3),
+    }
+    team.together(lambda: cast(Journal, run.journal).write(step, **numbers))
+    run.sums.zero_()
+    run.since, run.mark = step, now
+    return {"loss": f"{loss:.4f}", "images/s": f"{rate:.0f}"}
+
+
+# chapters/90-training-at-scale.md
+def _averaged(run: TrainingRun) -> Checkpoint:
+    """The averaged model as it is now."""
+    average = cast(UNet, run.state.ema.model)
+    return Checkpoint(average, run.schedule, run.recipe.train, run.state.step)
+
+
+def _write_samples(run: TrainingRun) -> None:
+    """Write a grid of samples in at most 250 steps, made by all processes."""
+    found = _averaged(run)
+    images = draw_images(
+        found.model,
+        found.schedule,
+        found.shape(64),
+        steps=min(250, run.recipe.train.T),
+        variance=run.recipe.variance,
+        speed=replace(run.speed, compile=False),
+        team=run.team,
+        progress=False,
+    )
+    run.team.together(lambda: cast(Journal, run.journal).show(found.step, images))
 
 
 # chapters/90-training-at-scale.md
@@ -742,13 +763,13 @@ def draw_images(
 
     Image i is decided by (seed, i), up to the rounding of the network's sums.
     `batch_size` is that of one process. See `sample` for the model, steps, variance
-    and clip; `speed` chooses how a network of ours computes.
+    and clip; `speed` chooses how a network computes, see `quicken`, which is applied.
 
     Explained in appendix A, Training at scale.
     """
     count, device = shape[0], schedule.alpha_bar.device
     team = team or Team(device)
-    speed = (speed or Speed()).on(device)
+    speed = (speed or Speed()).on(device, training=False)
     mine, parts = range(team.rank, count, team.size), []
     if isinstance(model, nn.Module):
         quicken(model, speed)
@@ -760,16 +781,17 @@ def draw_images(
     for start in range(0, len(mine), batch_size):
         numbers = mine[start : start + batch_size]
         sources = [torch.Generator().manual_seed(seed_of(seed, i, 3)) for i in numbers]
-        made = sample(
-            fast,
-            schedule,
-            (len(numbers), *shape[1:]),
-            steps=steps,
-            generator=sources,
-            clip=clip,
-            progress=progress and team.rank == 0,
-            variance=variance,
-        )
+        with fast_arithmetic(speed, device):
+            made = sample(
+                fast,
+                schedule,
+                (len(numbers), *shape[1:]),
+                steps=steps,
+                generator=sources,
+                clip=clip,
+                progress=progress and team.rank == 0,
+                variance=variance,
+            )
         parts.append(to_uint8(made).cpu())
     whole = torch.empty(shape, dtype=torch.uint8)
     found = torch.cat(parts) if parts else whole[:0]
@@ -794,7 +816,7 @@ def check_output(path: str | Path) -> None:
 def save_images(images: Tensor, path: str | Path) -> None:
     """Write uint8 images (N, C, H, W): grid.png, samples.npz, or a folder of PNG files.
 
-    The npz holds `arr_0` (N, H, W, C), as the field's evaluation programs expect.
+    The npz holds `arr_0` (N, H, W, C), as OpenAI's evaluation program expects it.
     Files appear only when they are complete. Raises as `check_output` does.
 
     Explained in appendix A, Training at scale.

@@ -696,7 +696,7 @@ def save_loss_curve(folder: str | Path) -> Path:
         figure = Figure()
         axis = figure.subplots()
         axis.plot(metrics["step"], metrics["loss"])
-        axis.set(xlabel="step", ylabel=f"loss, mean of {LOG_EVERY} steps", yscale="log")
+        axis.set(xlabel="step", ylabel="loss, mean since the last point", yscale="log")
         svg = picture(figure, "training loss").svg
     path = Path(folder) / "loss.svg"
     path.write_text(svg, encoding="utf-8")

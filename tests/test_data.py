@@ -154,6 +154,8 @@ def test_unknown_sets_and_splits_are_named():
         idx(np.zeros((2, 3, 4)))[:-9],
         b"not compressed at all",
     ],
+    # Without names the ids would hold gzip's time of day, another in each worker.
+    ids=["empty", "no header", "half a header", "floats", "cut off", "plain"],
 )
 def test_damaged_idx_files_are_named(tmp_path, content):
     path = tmp_path / "some-idx3-ubyte.gz"
@@ -170,7 +172,9 @@ def test_an_idx_file_may_be_unpacked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"junk", cifar({}), cifar({"data_batch_1.bin": np.zeros(9)})]
+    "content",
+    [b"", b"junk", cifar({}), cifar({"data_batch_1.bin": np.zeros(9)})],
+    ids=["empty", "junk", "no records", "half a record"],
 )
 def test_damaged_archives_are_named(tmp_path, content):
     path = tmp_path / "cifar-10-binary.tar.gz"

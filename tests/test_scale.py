@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,10 @@ WORDS = ["--quiet", "--no-tensorboard", "--T=20", "--base-channels=8", "--groups
 WORDS += ["--batch-size=8", "--save-every=10", "--log-every=10", "--warmup-steps=5"]
 WORDS += ["--device=cpu"]
 TEAM = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+# The settings that it would otherwise ask for, once, and keep in the user's folder.
+ACCELERATE = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
+ACCELERATE += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+ACCELERATE += ["--main_process_port=0"]
 PATIENCE = 90  # seconds until the survivors of a dead process have ended, at most
 
 
@@ -102,9 +107,11 @@ def apart(one: str | Path, two: str | Path) -> float:
     return max(float((a[k].double() - b[k].double()).abs().max()) for k in a)
 
 
-def command(*words: str | Path, team: bool = False) -> subprocess.Popen[str]:
+def command(
+    *words: str | Path, team: bool = False, launcher: Sequence[str] = TEAM
+) -> subprocess.Popen[str]:
     """The command line in a process of its own, or in two."""
-    start = [*TEAM, "-m", "ddpm_lit"] if team else ["-m", "ddpm_lit"]
+    start = [*launcher, "-m", "ddpm_lit"] if team else ["-m", "ddpm_lit"]
     return subprocess.Popen(
         [sys.executable, *start, *map(str, words)],
         stdout=subprocess.PIPE,
@@ -475,11 +482,14 @@ def test_tensorboard_that_is_missing_is_named(tmp_path, monkeypatch):
 # ------------------------------------------------------------------ two processes
 
 
-def test_two_processes_equal_one(tmp_path):
+@pytest.mark.parametrize("launcher", [TEAM, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_equal_one(tmp_path, launcher):
     for name, team in (("one", False), ("two", True)):
         words = ["--steps=30", "--accumulate=2", "--horizontal-flips"]
         out = f"--out={tmp_path / name}"
-        said = finish(command("train", *words, out, *WORDS, team=team))
+        said = finish(
+            command("train", *words, out, *WORDS, team=team, launcher=launcher)
+        )
         assert said.count("wrote") == 1, said
     assert apart(tmp_path / "one", tmp_path / "two") < 1e-4
     one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))

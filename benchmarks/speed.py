@@ -166,12 +166,7 @@ def lucidrains_model(device: torch.device) -> torch.nn.Module:
 def our_sampling(device: torch.device, batch: int, **switches: bool) -> Step:
     """One step back, noise included."""
     speed = Speed(**switches).on(device)
-    net = UNet(preset("cifar10").train.model).to(device).eval()
-    if speed.channels_last:
-        net.to(memory_format=torch.channels_last)
-    if speed.compile:
-        net.compile()
-    quicken(net, speed)
+    net = quicken(UNet(preset("cifar10").train.model).to(device).eval(), speed)
     schedule = make_schedule("linear", 1000).to(device)
     z = torch.randn(batch, 3, 32, 32, device=device)
 

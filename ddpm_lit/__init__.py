@@ -40,14 +40,15 @@ __all__ = [
     "NoiseMLP",
     "NoiseSchedule",
     "OLDER",
-    "OLD_CHECKPOINT",
     "PAGE",
     "PATIENCE",
     "Panel",
     "Picture",
     "Pretrained",
     "QKV",
+    "RECIPE",
     "RENAMING",
+    "REPLACED",
     "Recipe",
     "ResidualBlock",
     "SCHEDULER_FAMILY",
@@ -168,6 +169,7 @@ __all__ = [
     "schedule_from_diffusers",
     "schedule_to_diffusers",
     "seed_of",
+    "set_aside",
     "set_learning_rate",
     "show_images",
     "sigmoid_betas",
@@ -272,6 +274,7 @@ if TYPE_CHECKING:
     from ddpm_lit.sampling import sample as sample
     from ddpm_lit.sampling import save_grid as save_grid
     from ddpm_lit.scale import FIXED as FIXED
+    from ddpm_lit.scale import RECIPE as RECIPE
     from ddpm_lit.scale import Batch as Batch
     from ddpm_lit.scale import BitDropout as BitDropout
     from ddpm_lit.scale import Journal as Journal
@@ -310,7 +313,7 @@ if TYPE_CHECKING:
     from ddpm_lit.training import CHECKPOINT as CHECKPOINT
     from ddpm_lit.training import EMA as EMA
     from ddpm_lit.training import LOG_EVERY as LOG_EVERY
-    from ddpm_lit.training import OLD_CHECKPOINT as OLD_CHECKPOINT
+    from ddpm_lit.training import REPLACED as REPLACED
     from ddpm_lit.training import Checkpoint as Checkpoint
     from ddpm_lit.training import NoiseMLP as NoiseMLP
     from ddpm_lit.training import TrainConfig as TrainConfig
@@ -328,6 +331,7 @@ if TYPE_CHECKING:
     from ddpm_lit.training import read_metrics as read_metrics
     from ddpm_lit.training import save_checkpoint as save_checkpoint
     from ddpm_lit.training import save_loss_curve as save_loss_curve
+    from ddpm_lit.training import set_aside as set_aside
     from ddpm_lit.training import set_learning_rate as set_learning_rate
     from ddpm_lit.training import train as train
     from ddpm_lit.training import train_step as train_step
@@ -406,14 +410,15 @@ _HOME_OF: dict[str, str] = {
     "NoiseMLP": "training",
     "NoiseSchedule": "schedules",
     "OLDER": "hub",
-    "OLD_CHECKPOINT": "training",
     "PAGE": "widgets",
     "PATIENCE": "team",
     "Panel": "widgets",
     "Picture": "plotting",
     "Pretrained": "hub",
     "QKV": "hub",
+    "RECIPE": "scale",
     "RENAMING": "hub",
+    "REPLACED": "training",
     "Recipe": "recipes",
     "ResidualBlock": "unet",
     "SCHEDULER_FAMILY": "hub",
@@ -534,6 +539,7 @@ _HOME_OF: dict[str, str] = {
     "schedule_from_diffusers": "hub",
     "schedule_to_diffusers": "hub",
     "seed_of": "scale",
+    "set_aside": "training",
     "set_learning_rate": "training",
     "show_images": "plotting",
     "sigmoid_betas": "schedules",

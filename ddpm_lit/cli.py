@@ -205,6 +205,7 @@ def run_train(args: argparse.Namespace) -> None:
         trained.schedule,
         trained.shape(64),
         seed=recipe.train.seed,
+        batch_size=_part(recipe),
         steps=min(250, recipe.train.T),
         variance=recipe.variance,
         speed=recipe.speed,
@@ -215,6 +216,12 @@ def run_train(args: argparse.Namespace) -> None:
     print(
         f"wrote {folder}/checkpoint.safetensors, loss.svg, metrics.jsonl, samples.png"
     )
+
+
+def _part(recipe: "Recipe") -> int:
+    """How many images there was room for while training."""
+    parts = recipe.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
+    return max(1, recipe.train.batch_size // parts)
 
 
 def _is_first() -> bool:
@@ -344,4 +351,10 @@ def _explain(error: RuntimeError | MemoryError) -> str:
         )
     if any(word in text for word in ("gloo", "NCCL", "closed by peer", "Broken pipe")):
         return "another process has died; continue from the last save with --resume"
+    first = text.splitlines()[0] if text else type(error).__name__
+    kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__]
+    if any("DistError" in kind for kind in kinds):
+        return f"the processes cannot reach each other: {first}"
+    if any(kind.startswith(("torch._dynamo", "torch._inductor")) for kind in kinds):
+        return f"the network cannot be compiled here: {first}; try --no-compile"
     raise error

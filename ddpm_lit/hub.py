@@ -145,7 +145,9 @@ def _filled(config: UNetConfig, named: dict[str, Tensor], device: str) -> UNet:
     """A network of that configuration with these weights, ready to sample."""
     with torch.device("meta"):
         model = UNet(config)
-    model.load_state_dict(named, assign=True)
+    # Weights are often stored with half the digits; sampling adds in float32.
+    whole = {k: v.float() if v.itemsize < 4 else v for k, v in named.items()}
+    model.load_state_dict(whole, assign=True)
     return model.to(pick_device(device)).eval().requires_grad_(False)
 
 
@@ -153,8 +155,11 @@ def _empty_folder(folder: str | Path, kind: str) -> Path:
     """The folder, made if need be; refuses one that holds another kind of model."""
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()):
-        found = "diffusers" if (folder / "model_index.json").exists() else None
-        if found is None and (folder / "config.json").exists():
+        found = None
+        if (folder / "model_index.json").exists():
+            pipeline = _read_json(folder / "model_index.json").get("_class_name")
+            found = "diffusers" if pipeline == "DDPMPipeline" else pipeline
+        elif (folder / "config.json").exists():
             found = _read_json(folder / "config.json").get("library_name")
         if found != kind:
             raise FileExistsError(
@@ -583,12 +588,15 @@ def from_diffusers(
         scheduler = getattr(source, "scheduler", scheduler)
         theirs, weights = dict(unet.config), unet.state_dict()
         settings = dict(scheduler.config) if scheduler is not None else {}
-    config = config_from_diffusers(theirs)
+    try:
+        config = config_from_diffusers(theirs)
+        schedule, variance, clip = schedule_from_diffusers(settings)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"a setting is of the wrong kind: {error}") from None
     named = {
         name: value.clone()
         for name, value in weights_from_diffusers(weights, config).items()
     }
-    schedule, variance, clip = schedule_from_diffusers(settings)
     # Without a size: four pixels at the bottom, as in the paper's network.
     size = theirs.get("sample_size") or 2 ** (len(config.channels) + 1)
     height, width = (size, size) if isinstance(size, int) else size

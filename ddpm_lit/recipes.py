@@ -5,6 +5,7 @@
 """Recipes: all that defines a training run at scale, and how to use a machine."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ class Speed:
             "autocast": gpu and torch.cuda.is_bf16_supported(including_emulation=False),
             "tf32": gpu,
             "channels_last": gpu,
-            "compile": gpu and training,
+            "compile": gpu and training and _can_compile(device),
             "sdpa": not cpu,
             "subpixel": cpu,
             "bit_dropout": cpu,
@@ -54,6 +55,12 @@ class Speed:
         }
         chosen = {name: on for name, on in asdict(self).items() if on is not None}
         return Speed(**{**default, **chosen})
+
+
+def _can_compile(gpu: torch.device) -> bool:
+    """Whether torch can write kernels for this GPU, which needs Triton."""
+    capability = torch.cuda.get_device_capability(gpu)
+    return find_spec("triton") is not None and capability >= (7, 0)
 
 
 # chapters/90-training-at-scale.md

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ from ddpm_lit.schedules import NoiseSchedule, make_schedule
 from ddpm_lit.team import Team, join_team
 from ddpm_lit.training import (
     CHECKPOINT,
-    OLD_CHECKPOINT,
+    REPLACED,
     Checkpoint,
     TrainConfig,
     TrainingDiverged,
@@ -46,6 +47,7 @@ from ddpm_lit.training import (
     read_checkpoint,
     save_checkpoint,
     save_loss_curve,
+    set_aside,
     set_learning_rate,
 )
 from ddpm_lit.unet import AttentionBlock, ResidualBlock, UNet, Upsample
@@ -55,6 +57,7 @@ __all__ = [
     "BitDropout",
     "FIXED",
     "Journal",
+    "RECIPE",
     "Shuffle",
     "TrainingRun",
     "check_output",
@@ -425,19 +428,37 @@ def newest_checkpoint(folder: str | Path) -> Path:
 
 
 # chapters/90-training-at-scale.md
+RECIPE = "recipe.json"
+
+
 def load_recipe(path: str | Path) -> Recipe:
     """The recipe that a run's folder or checkpoint file was trained by.
 
+    A run without a checkpoint, which was killed early, has its recipe in a file.
     Raises as `newest_checkpoint` does.
 
     Explained in appendix A, Training at scale.
     """
-    file = newest_checkpoint(path) if Path(path).is_dir() else Path(path)
+    path = Path(path)
+    try:
+        file = newest_checkpoint(path) if path.is_dir() else path
+    except FileNotFoundError:
+        if not (path / RECIPE).exists():
+            raise
+        return _read_recipe(path / RECIPE)
     with open_checkpoint(file) as found:
         about = found[1]
         text = about.get("recipe", "{}")  # chapter 8's loop writes none
         config = TrainConfig(**json.loads(about["config"]))
         return Recipe(**{**json.loads(text), "train": config})
+
+
+def _read_recipe(path: Path) -> Recipe:
+    """The recipe of a file that `open_run` wrote."""
+    try:
+        return Recipe(**json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}; delete it") from None
 
 
 # chapters/90-training-at-scale.md
@@ -489,9 +510,8 @@ def open_run(recipe: Recipe, resume: bool, overwrite: bool) -> bool:
     Explained in appendix A, Training at scale.
     """
     folder = Path(recipe.train.out)
-    metrics = folder / "metrics.jsonl"
     holds_run = (folder / CHECKPOINT).exists() or bool(former_checkpoints(folder))
-    if resume and (holds_run or not metrics.exists()):
+    if resume and (holds_run or not (folder / RECIPE).exists()):
         newest_checkpoint(folder)
         return True
     if holds_run and not overwrite:
@@ -500,11 +520,13 @@ def open_run(recipe: Recipe, resume: bool, overwrite: bool) -> bool:
             "with --overwrite, or choose another --out"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / CHECKPOINT).exists():  # kept until the new run has its own
-        os.replace(folder / CHECKPOINT, folder / OLD_CHECKPOINT)
-    for path in (*former_checkpoints(folder), *(folder / "samples").glob("*.png")):
-        path.unlink()
-    keep_metrics(metrics, 0)
+    if holds_run:
+        set_aside(folder)
+    keep_metrics(folder / "metrics.jsonl", 0)
+    partial_path = folder / (RECIPE + ".partial")
+    text = json.dumps(asdict(recipe), indent=2)
+    partial_path.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial_path, folder / RECIPE)
     return False
 
 
@@ -518,20 +540,8 @@ class Journal:
     def __init__(self, recipe: Recipe, step: int) -> None:
         self.folder = Path(recipe.train.out)
         keep_metrics(self.folder / "metrics.jsonl", step)
-        self.board: Any = None
-        if recipe.tensorboard is False:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            if recipe.tensorboard:
-                raise ValueError(
-                    "TensorBoard is not installed; pip install 'ddpm_lit[scale]', or "
-                    "pass --no-tensorboard"
-                ) from None
-            return
-        logs = str(self.folder / "tensorboard")
-        self.board = SummaryWriter(logs, purge_step=step + 1)
+        writer, logs = _summary_writer(recipe), str(self.folder / "tensorboard")
+        self.board: Any = writer(logs, purge_step=step + 1) if writer else None
 
     def write(self, step: int, **values: float) -> None:
         """Append one line."""
@@ -552,6 +562,22 @@ class Journal:
         """Finish the logs."""
         if self.board:
             self.board.close()
+
+
+def _summary_writer(recipe: Recipe) -> Any:
+    """TensorBoard's writer; None when it is not there or not wanted."""
+    if recipe.tensorboard is False:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        if recipe.tensorboard:
+            raise ValueError(
+                "TensorBoard is not installed; pip install 'ddpm_lit[scale]', or "
+                "pass --no-tensorboard"
+            ) from None
+        return None
+    return SummaryWriter
 
 
 # chapters/90-training-at-scale.md
@@ -578,6 +604,7 @@ def train_at_scale(
         images, config = team.in_turns(partial(fit_to_data, recipe.train))
         recipe = replace(recipe, train=config)
         _check_parts(recipe, team)
+        _summary_writer(recipe)  # refuse before anything is changed
         speed = recipe.speed.on(team.device)
         gpus = [team.device] if team.device.type == "cuda" else []
         with (
@@ -596,8 +623,14 @@ def train_at_scale(
             finally:
                 if run.journal:
                     run.journal.close()
-        team.together(partial(save_loss_curve, config.out))
+        team.together(partial(_finish, Path(config.out)))
         return _averaged(run)
+
+
+def _finish(folder: Path) -> None:
+    """The run has come to its end; the one that it replaced may go."""
+    shutil.rmtree(folder / REPLACED, ignore_errors=True)
+    save_loss_curve(folder)
 
 
 def _check_parts(recipe: Recipe, team: Team) -> None:
@@ -677,12 +710,13 @@ def _keep_training(run: TrainingRun, asked: list[int], progress: bool) -> None:
             shows = recipe.sample_every > 0 and step % recipe.sample_every == 0
             if saves or step % recipe.log_every == 0:
                 bar.set_postfix(_write_metrics(run))
+            paused = time.perf_counter()
             if saves:
                 team.together(partial(save_and_keep, state, recipe, run.schedule))
             if shows:
                 _write_samples(run)
-            if saves or shows:
-                run.mark = time.perf_counter()  # their time is not the training's
+            if saves or shows:  # their time is not the training's
+                run.mark += time.perf_counter() - paused
             if stop:
                 raise KeyboardInterrupt(*asked)
 
@@ -729,19 +763,27 @@ def _averaged(run: TrainingRun) -> Checkpoint:
 
 
 def _write_samples(run: TrainingRun) -> None:
-    """Write a grid of samples in at most 250 steps, made by all processes."""
-    found = _averaged(run)
+    """Write a grid of samples in at most 250 steps, made by all processes.
+
+    A grid that cannot be written is no reason to stop; the next save will tell.
+    """
+    found, parts = _averaged(run), run.team.size * run.recipe.accumulate
     images = draw_images(
         found.model,
         found.schedule,
         found.shape(64),
+        batch_size=run.recipe.train.batch_size // parts,  # has room while training
         steps=min(250, run.recipe.train.T),
         variance=run.recipe.variance,
         speed=replace(run.speed, compile=False),
         team=run.team,
         progress=False,
     )
-    run.team.together(lambda: cast(Journal, run.journal).show(found.step, images))
+    try:
+        run.team.together(lambda: cast(Journal, run.journal).show(found.step, images))
+    except OSError as error:
+        if run.team.rank == 0:
+            print(f"no samples of step {found.step}: {error}", file=sys.stderr)
 
 
 # chapters/90-training-at-scale.md
@@ -811,13 +853,19 @@ def check_output(path: str | Path) -> None:
         raise ValueError(f"{path} must end in .png or .npz, or be the name of a folder")
     if path.suffix == "" and path.exists() and (path.is_file() or any(path.iterdir())):
         raise FileExistsError(f"{path} exists; give the name of a new folder")
+    if path.suffix and path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a file")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"nothing can be written to {above}; give another name")
 
 
 def save_images(images: Tensor, path: str | Path) -> None:
     """Write uint8 images (N, C, H, W): grid.png, samples.npz, or a folder of PNG files.
 
     The npz holds `arr_0` (N, H, W, C), as OpenAI's evaluation program expects it.
-    Files appear only when they are complete. Raises as `check_output` does.
+    Files appear only when they are complete, in place of any of that name. Raises as
+    `check_output` does.
 
     Explained in appendix A, Training at scale.
     """

@@ -88,7 +88,7 @@ def at_step(table: Tensor, t: Tensor | int, like: Tensor) -> Tensor:
 
     Explained in chapter 1, The forward process.
     """
-    t = torch.as_tensor(t, device=like.device)
+    t = torch.as_tensor(t)  # an int is read here, not on the GPU
     if t.ndim > 1 or (t.ndim == 1 and len(t) != len(like)):
         raise ValueError(
             f"t has shape {tuple(t.shape)} for a batch of {len(like)}; "

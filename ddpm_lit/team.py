@@ -19,7 +19,7 @@ from ddpm_lit.training import pick_device
 __all__ = ["PATIENCE", "Team", "join_team"]
 
 # chapters/90-training-at-scale.md
-PATIENCE = 600  # seconds, for a process that is there but does not answer
+PATIENCE = 1800  # seconds, for a process that lives and does not answer
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Team:
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all processes, on the CPU; waits for the device."""
-        total = values.detach().cpu()
+        total = values.detach().to("cpu", copy=True)
         if self.size > 1:
             distributed.all_reduce(total)
         return total / self.size
@@ -101,13 +101,25 @@ def join_team(device: str = "auto") -> Iterator[Team]:
     if size == 1 or "MASTER_ADDR" not in os.environ:
         yield Team(pick_device(device))
         return
-    where = pick_device(device)
-    if where.type == "cuda":
-        where = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(where)
+    where = _own_device(device)
     backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=timedelta(seconds=PATIENCE))
     try:
         yield Team(where, int(os.environ["RANK"]), size)
     finally:
         distributed.destroy_process_group()
+
+
+def _own_device(name: str) -> torch.device:
+    """The device of this process of a team: of several GPUs, the one of its number."""
+    wants_gpu = name == "auto" or name.startswith("cuda")
+    if not (wants_gpu and torch.cuda.is_available()):
+        return pick_device(name)
+    number, count = int(os.environ.get("LOCAL_RANK", "-1")), torch.cuda.device_count()
+    if not 0 <= number < count:
+        raise ValueError(
+            f"process {number} (LOCAL_RANK) of this machine finds {count} GPUs; start "
+            f"at most {count} processes with torchrun, or give --device cpu"
+        )
+    torch.cuda.set_device(number)
+    return pick_device(f"cuda:{number}")

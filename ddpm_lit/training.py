@@ -8,6 +8,7 @@ import copy
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ __all__ = [
     "EMA",
     "LOG_EVERY",
     "NoiseMLP",
-    "OLD_CHECKPOINT",
+    "REPLACED",
     "TrainConfig",
     "TrainState",
     "TrainingDiverged",
@@ -52,6 +53,7 @@ __all__ = [
     "read_metrics",
     "save_checkpoint",
     "save_loss_curve",
+    "set_aside",
     "set_learning_rate",
     "train",
     "train_step",
@@ -214,7 +216,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {name!r} cannot be used here: {reason}") from None
     return device
@@ -222,7 +224,7 @@ def pick_device(name: str) -> torch.device:
 
 # chapters/08-training.md
 CHECKPOINT = "checkpoint.safetensors"
-OLD_CHECKPOINT = "checkpoint.safetensors.old"
+REPLACED = "replaced-run"
 
 
 @dataclass
@@ -261,8 +263,9 @@ class TrainState:
         for i, slots in self.optimizer.state_dict()["state"].items():
             named |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
         named["generator"] = self.generator.get_state()
-        on_gpu = self.generator.device.type == "cuda"
-        dropout = torch.cuda.get_rng_state() if on_gpu else torch.get_rng_state()
+        where = self.generator.device
+        on_gpu = where.type == "cuda"
+        dropout = torch.cuda.get_rng_state(where) if on_gpu else torch.get_rng_state()
         named["dropout_generator"] = dropout
         return {k: v.detach().cpu().contiguous() for k, v in named.items()}
 
@@ -278,9 +281,11 @@ class TrainState:
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**state, "state": slots})
         self.generator.set_state(named["generator"])
-        on_gpu = self.generator.device.type == "cuda"
-        restore_dropout = torch.cuda.set_rng_state if on_gpu else torch.set_rng_state
-        restore_dropout(named["dropout_generator"])
+        dropout, where = named["dropout_generator"], self.generator.device
+        if where.type == "cuda":
+            torch.cuda.set_rng_state(dropout, where)
+        else:
+            torch.set_rng_state(dropout)
 
     def is_finite(self) -> bool:
         """True when every parameter is a finite number; waits for the device."""
@@ -328,7 +333,6 @@ def save_checkpoint(
             "room and continue with --resume"
         ) from None
     _to_disk(folder)
-    (folder / OLD_CHECKPOINT).unlink(missing_ok=True)  # see _open_folder
     return path
 
 
@@ -477,6 +481,7 @@ def train(
         )
         with bar:
             _loop(state, images.to(device), config, bar, interrupted)
+    shutil.rmtree(Path(config.out) / REPLACED, ignore_errors=True)
     save_loss_curve(config.out)
     return load_checkpoint(config.out, device=str(device))
 
@@ -606,8 +611,8 @@ def explain_divergence(config: TrainConfig, step: int) -> str:
     what = "no checkpoint had been written yet"
     if (folder / CHECKPOINT).exists():
         what = f"the last good checkpoint is kept in {folder / CHECKPOINT}"
-    elif (folder / OLD_CHECKPOINT).exists():
-        what = f"the run before is kept as {folder / OLD_CHECKPOINT}"
+    elif (folder / REPLACED).exists():
+        what = f"the run before is kept in {folder / REPLACED}"
     return (
         f"the loss is not a finite number near step {step}; {what}; "
         f"try a learning rate below {config.learning_rate:g}"
@@ -646,9 +651,23 @@ def _open_folder(
         )
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        if holds_run:  # kept until the new run has a checkpoint of its own
-            os.replace(folder / CHECKPOINT, folder / OLD_CHECKPOINT)
+        if holds_run:
+            set_aside(folder)
         keep_metrics(folder / "metrics.jsonl", 0)
+
+
+def set_aside(folder: Path) -> None:
+    """Move what a run wrote to a folder within, kept until the new run is finished.
+
+    Explained in chapter 8, Training.
+    """
+    names = ["config.json", "recipe.json", "metrics.jsonl", "loss.svg", "samples.png"]
+    names += ["samples", "tensorboard", CHECKPOINT, "checkpoint-*.safetensors"]
+    old = folder / REPLACED
+    shutil.rmtree(old, ignore_errors=True)
+    old.mkdir()
+    for path in [path for name in names for path in folder.glob(name)]:
+        os.replace(path, old / path.name)
 
 
 def keep_metrics(path: Path, step: int) -> None:

@@ -106,6 +106,46 @@ def test_saving_again_replaces_a_model_and_nothing_else(tmp_path):
     assert [p.name for p in (tmp_path / "diary").iterdir()] == ["monday.txt"]
 
 
+def test_another_pipeline_is_not_written_over(tmp_path):
+    index = tmp_path / "model_index.json"
+    index.write_text('{"_class_name": "StableDiffusionPipeline"}')
+    start = model()
+    with pytest.raises(FileExistsError, match="new folder"):
+        to_diffusers(start.model, start.schedule, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["model_index.json"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_can_be_sampled_from(tmp_path, dtype):
+    start = model()
+    start.model.to(dtype)
+    start.save_pretrained(tmp_path / "ours")
+    to_diffusers(start.model, start.schedule, tmp_path / "theirs", image_size=(8, 12))
+    for name in ("ours", "theirs"):
+        found = load_model(tmp_path / name)
+        answer = found.model(torch.randn(found.shape(2)), torch.tensor([1, 30]))
+        assert answer.dtype == torch.float32
+        kept = found.model.conv_in.weight
+        assert torch.equal(kept, start.model.conv_in.weight.float())
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value"),
+    [
+        ("unet/config.json", "layers_per_block", "two"),
+        ("unet/config.json", "block_out_channels", 3),
+        ("scheduler/scheduler_config.json", "trained_betas", 3),
+    ],
+)
+def test_settings_of_the_wrong_kind_end_in_one_line(tmp_path, file, field, value):
+    start = model()
+    to_diffusers(start.model, start.schedule, tmp_path / "model", image_size=(8, 12))
+    path = tmp_path / "model" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(ValueError):
+        load_model(tmp_path / "model")
+
+
 @pytest.mark.parametrize(
     ("file", "content", "reason"),
     [

@@ -171,6 +171,8 @@ def test_a_device_is_named_or_refused():
     assert pick_device("cpu").type == "cpu" and pick_device("auto")
     with pytest.raises(ValueError, match="cannot be used here"):
         pick_device("abacus")
+    with pytest.raises(ValueError, match="cannot be used here"):
+        pick_device("hpu")
 
 
 def test_a_state_is_saved_and_comes_back(tmp_path):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,7 +58,7 @@ from ddpm_lit import (
     train,
     train_at_scale,
 )
-from ddpm_lit.training import CHECKPOINT, OLD_CHECKPOINT
+from ddpm_lit.training import CHECKPOINT, REPLACED
 
 SMALL: dict[str, Any] = {
     "steps": 40,
@@ -448,17 +451,141 @@ def test_nan_stops_before_it_is_saved(run, monkeypatch):
 
 def test_a_run_is_replaced_only_when_asked_and_kept_until_then(run, monkeypatch):
     folder = Path(run.train.out)
-    good = (folder / CHECKPOINT).read_bytes()
+    wrote = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    assert sum(name.startswith("checkpoint") for name in wrote) == 3
     with pytest.raises(FileExistsError, match="--resume"):
         train_at_scale(run, progress=False)
     monkeypatch.setattr(scale, "scaled_step", lambda *rest: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_at_scale(run, overwrite=True, progress=False)
-    assert (folder / OLD_CHECKPOINT).read_bytes() == good
+    kept = {p.name: p.read_bytes() for p in (folder / REPLACED).iterdir()}
+    assert kept == wrote
+    # Neither a resumed nor an interrupted new run costs the old one.
+    ask = [signal.SIGINT]
+    monkeypatch.undo()
+    monkeypatch.setattr(scale, "catch_signals", lambda: nullcontext(ask))
+    with pytest.raises(KeyboardInterrupt):
+        train_at_scale(run, resume=True, progress=False)
+    assert (folder / REPLACED / CHECKPOINT).read_bytes() == wrote[CHECKPOINT]
     monkeypatch.undo()
     train_at_scale(change_recipe(run, {"seed": 5}), overwrite=True, progress=False)
-    assert not (folder / OLD_CHECKPOINT).exists()
+    assert not (folder / REPLACED).exists()
     assert load_recipe(folder).train.seed == 5
+
+
+def test_a_run_killed_before_its_first_save_starts_again_as_it_was(tmp_path):
+    out = tmp_path / "run"
+    process = command(
+        "train",
+        "--steps=100000",
+        "--seed=7",
+        f"--out={out}",
+        *WORDS,
+        "--save-every=99999",
+    )
+    wait_for_step(out, 10)
+    process.kill()
+    process.communicate()
+    assert not (out / CHECKPOINT).exists()
+    finish(command("train", "--resume", "--quiet", "--steps=20", f"--out={out}"))
+    found, meant = load_recipe(out), {"steps": 20, "save_every": 99999, "dropout": 0.0}
+    assert found == small(out, seed=7, image_size=(8, 8), **meant)
+    (out / CHECKPOINT).unlink()
+    (out / "recipe.json").write_text("{")
+    said = finish(command("train", "--resume", f"--out={out}"), status=2)
+    assert "recipe.json is damaged" in said and len(said.strip().splitlines()) == 1
+
+
+def test_wrong_tensorboard_leaves_the_run_as_it_is(run, monkeypatch):
+    before = {p: p.stat().st_mtime_ns for p in Path(run.train.out).iterdir()}
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    wanted = change_recipe(run, {"tensorboard": True})
+    with pytest.raises(ValueError, match="TensorBoard is not installed"):
+        train_at_scale(wanted, overwrite=True, progress=False)
+    assert before == {p: p.stat().st_mtime_ns for p in Path(run.train.out).iterdir()}
+
+
+def test_samples_that_cannot_be_written_do_not_stop_training(tmp_path, capfd):
+    recipe = small(tmp_path / "run", sample_every=10, steps=20)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "samples").write_text("a file")
+    assert train_at_scale(recipe, progress=False).step == 20
+    assert "no samples of step 10" in capfd.readouterr().err
+
+
+def test_samples_and_saves_do_not_count_as_training_time(tmp_path, monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    real = scale.scaled_step
+
+    def step(*rest):
+        now[0] += 1
+        return real(*rest)
+
+    def slow(*rest, **more):
+        now[0] += 100
+
+    monkeypatch.setattr(scale, "time", clock)
+    monkeypatch.setattr(scale, "scaled_step", step)
+    monkeypatch.setattr(scale, "_write_samples", slow)
+    recipe = small(tmp_path / "run", log_every=20, sample_every=30, save_every=50)
+    train_at_scale(
+        replace(recipe, train=replace(recipe.train, steps=60)), progress=False
+    )
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    rates = [json.loads(line)["images_per_second"] for line in text.splitlines()]
+    assert rates == [8.0] * 4
+
+
+def test_a_mean_leaves_the_values_alone():
+    values = torch.ones(2)
+    mean = Team(torch.device("cpu")).mean(values)
+    mean += 1
+    assert values.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("number", ["3", None])
+def test_more_processes_than_gpus_are_refused(monkeypatch, number):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for name, value in (("WORLD_SIZE", "4"), ("MASTER_ADDR", "localhost")):
+        monkeypatch.setenv(name, value)
+    if number:
+        monkeypatch.setenv("LOCAL_RANK", number)
+    with pytest.raises(ValueError, match="finds 2 GPUs"), join_team():
+        pass
+
+
+def test_a_team_that_cannot_meet_says_so_in_one_line(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        meeting = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(taken.getsockname()[1]),
+        }
+        me = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+        words = [sys.executable, "-m", "ddpm_lit", "train", *WORDS, "--out=run"]
+        env = {**os.environ, **meeting, **me}
+        done = subprocess.run(
+            words,
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert done.returncode == 2, done.stderr
+    assert "cannot reach each other" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("out", ["folder.png", "file/samples.npz", "file/folder"])
+def test_an_impossible_place_for_images_is_refused_before_they_are_made(tmp_path, out):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match=r"folder\.png|file"):
+        check_output(tmp_path / out)
 
 
 def test_resume_with_nothing_there_is_refused_but_an_early_death_is_not(tmp_path):
@@ -467,7 +594,8 @@ def test_resume_with_nothing_there_is_refused_but_an_early_death_is_not(tmp_path
         train_at_scale(recipe, resume=True, progress=False)
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "metrics.jsonl").write_text("")  # begun, and killed at once
+    # begun, and killed at once
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(asdict(recipe)))
     train_at_scale(recipe, resume=True, progress=False)
     assert load_checkpoint(tmp_path / "run").step == 10
 

@@ -216,16 +216,20 @@ def test_interrupt_saves(run, monkeypatch):
     assert all(0 < loss < 3 for loss in logged["loss"])
 
 
-def test_overwrite_keeps_the_old_run_until_the_new_one_has_saved(run, monkeypatch):
-    good = (Path(run.out) / CHECKPOINT).read_bytes()
+def test_overwrite_keeps_the_old_run_until_the_new_one_is_done(run, monkeypatch):
+    folder, old = Path(run.out), Path(run.out) / training.REPLACED
+    good, lines = ((folder / n).read_bytes() for n in (CHECKPOINT, "metrics.jsonl"))
     poison = torch.tensor(float("nan"))
     monkeypatch.setattr(training, "train_step", lambda *a, **k: poison)
     with pytest.raises(TrainingDiverged, match="run before is kept"):
         train(run, overwrite=True, progress=False)
-    assert (Path(run.out) / training.OLD_CHECKPOINT).read_bytes() == good
+    assert (old / CHECKPOINT).read_bytes() == good
+    assert (old / "metrics.jsonl").read_bytes() == lines
     monkeypatch.undo()
+    (folder / "notes.txt").write_text("mine")
     train(run, overwrite=True, progress=False)
-    assert not (Path(run.out) / training.OLD_CHECKPOINT).exists()
+    assert not old.exists()
+    assert (folder / "notes.txt").read_text() == "mine"
 
 
 def test_a_torn_line_of_metrics_does_not_block_a_run(run):

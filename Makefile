@@ -22,12 +22,13 @@ pdf: $(VENV)/.test
 PYTEST := DDPM_LIT_FIGURES=_build/test-figures OMP_NUM_THREADS=1 \
   $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --durations=15
 
-# What needs no book is tested while the book is built.
+# What needs no book is tested while the book is built, by one process more than there
+# are cores to most of the time: each keeps to one thread.
 test: $(VENV)/.test
 	@$(RUN) tools/gates.py
 	@$(RUN) tools/browser.py > /dev/null
 	@$(RUN) tools/book.py --theme
-	@$(RUN) tools/book.py & book=$$!; \
+	@OMP_NUM_THREADS=1 $(RUN) tools/book.py & book=$$!; \
 	  $(PYTEST) -m "not book"; tested=$$?; wait $$book && exit $$tested
 	@$(PYTEST) -m book
 	@$(RUN) tools/mutants.py

@@ -89,16 +89,18 @@ AFTER_THE_BOOK = {"08-training.md", "09-sampling.md", "test_lab.py"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what waits for the book; training first and sampling last.
+    """Mark what waits for the book, and begin with what takes longest.
 
-    The one needs the run that the other writes. (Files go to processes whole and in
-    this order: --dist loadfile --no-loadscope-reorder in the Makefile.)
+    Chapter 9 needs the run that chapter 8 writes. Files go to processes whole and in
+    this order (--dist loadfile --no-loadscope-reorder in the Makefile): chapter 9 comes
+    after chapter 8 while another process is busy with the pages.
     """
     for item in items:
         if "site" in getattr(item, "fixturenames", ()):
             item.add_marker("book")
         if item.path.name in AFTER_THE_BOOK:
             item.add_marker("book")
-    first = {"08-training.md": 0, "test_wheel.py": 1, "test_pages.py": 1}
-    order = {**first, "09-sampling.md": 3}
-    items.sort(key=lambda item: order.get(item.path.name, 2))
+    first = ["08-training.md", "test_pages.py", "09-sampling.md", "test_lab.py"]
+    first += ["test_wheel.py", "test_scale.py"]
+    order = {name: place for place, name in enumerate(first)}
+    items.sort(key=lambda item: order.get(item.path.name, len(first)))

@@ -4,7 +4,7 @@
     python benchmarks/speed.py --device cuda --batch 128 --out FILE.json
 
 Every case takes one step in turn, round after round, so that all of them see the same
-machine; medians are reported, and ratios of medians. The peers are diffusers, in the
+machine; every time is kept, since steps of one round can be compared as pairs. The peers are diffusers, in the
 loop of its own training example, and lucidrains' denoising-diffusion-pytorch, in the
 loop of its own trainer; a peer that is not installed has no row.
 """
@@ -290,6 +290,7 @@ def measure(
             "seconds": round(statistics.median(kept), 4),
             "least": round(min(kept), 4),
             "most": round(max(kept), 4),
+            "times": [round(each, 4) for each in kept],
         }
         if name in memory:
             rows[name]["peak GiB"] = round(memory[name], 2)
@@ -364,7 +365,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

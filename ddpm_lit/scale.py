@@ -235,7 +235,7 @@ def _laid_out(x: Tensor, speed: Speed) -> Tensor:
 
 # chapters/90-training-at-scale.md
 def subpixel_upsample(h: Tensor, conv: nn.Conv2d) -> Tensor:
-    """`conv` of the doubled image, (B, C, H, W) to (B, D, 2H, 2W), from four products.
+    """Convolve the doubled image, (B, C, H, W) to (B, D, 2H, 2W), by four products.
 
     See eq-subpixel. `conv` is 3 by 3 with padding 1.
 

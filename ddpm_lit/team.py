@@ -24,7 +24,7 @@ PATIENCE = 1800  # seconds, for a process that lives and does not answer
 
 @dataclass(frozen=True)
 class Team:
-    """`size` processes, this one number `rank`; a team of one talks to nobody.
+    """Processes, `size` of them, this one number `rank`; one alone talks to nobody.
 
     Explained in appendix A, Training at scale.
     """

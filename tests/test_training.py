@@ -232,6 +232,22 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_is_done(run, monkeypatch)
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_run_wrote_is_set_aside_and_nothing_else(tmp_path):
+    for name in ("checkpoint.safetensors", "checkpoint-000000010.safetensors"):
+        (tmp_path / name).write_text(name)
+    for name in ("samples", "tensorboard"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one").write_text(name)
+    mine = ("samples.npz", "notes.json", "checkpoint-best.safetensors.bak")
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    training.set_aside(tmp_path)
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == sorted([*mine, training.REPLACED])
+    old = tmp_path / training.REPLACED
+    assert (old / "samples" / "one").exists() and (old / CHECKPOINT).exists()
+
+
 def test_a_torn_line_of_metrics_does_not_block_a_run(run):
     path = Path(run.out) / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 1')

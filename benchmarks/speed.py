@@ -4,9 +4,10 @@
     python benchmarks/speed.py --device cuda --batch 128 --out FILE.json
 
 Every case takes one step in turn, round after round, so that all of them see the same
-machine; every time is kept, since steps of one round can be compared as pairs. The peers are diffusers, in the
-loop of its own training example, and lucidrains' denoising-diffusion-pytorch, in the
-loop of its own trainer; a peer that is not installed has no row.
+machine; every time is kept, since steps of one round can be compared as pairs. The
+peers are diffusers, in the loop of its own training example, and lucidrains'
+denoising-diffusion-pytorch, in the loop of its own trainer; a peer that is not
+installed has no row.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,14 +33,18 @@ from ddpm_lit import UNet, __version__, ancestral_step, make_schedule
 from ddpm_lit.hub import config_to_diffusers
 from ddpm_lit.recipes import Speed, preset
 from ddpm_lit.scale import (
+    BitDropout,
     Shuffle,
     draw_batch,
     fast_arithmetic,
+    plain_attention,
     prepare_model,
     quicken,
     scaled_step,
+    subpixel_upsample,
 )
 from ddpm_lit.training import TrainState
+from ddpm_lit.unet import AttentionBlock, ResidualBlock, Upsample
 
 Step = Callable[[], None]
 
@@ -163,6 +169,97 @@ def lucidrains_model(device: torch.device) -> torch.nn.Module:
     return GaussianDiffusion(net, image_size=32, timesteps=1000).to(device)
 
 
+def shapes(batch: int) -> dict[str, list[tuple[torch.nn.Module, list[torch.Size]]]]:
+    """Which parts of the network a switch concerns, and the shapes that they are given.
+
+    Part -> its modules with the shapes of their inputs, for one batch.
+    """
+    found: dict[str, list] = {"subpixel": [], "bit_dropout": [], "sdpa": []}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            found[name].append((module, [each.shape for each in given]))
+
+        return hook
+
+    config = preset("cifar10").train.model
+    with torch.device("meta"):
+        net = UNet(config).train()
+        for module in net.modules():
+            if isinstance(module, Upsample):
+                module.register_forward_pre_hook(note("subpixel"))
+            elif isinstance(module, ResidualBlock):
+                module.dropout.register_forward_pre_hook(note("bit_dropout"))
+            elif isinstance(module, AttentionBlock):
+                plain = note("sdpa")
+                module.attend = lambda q, k, v, plain=plain: (
+                    plain(None, (q, k, v)) or plain_attention(q, k, v)
+                )
+        net(torch.empty(batch, 3, 32, 32), torch.ones(batch, dtype=torch.int64))
+    return found
+
+
+def there_and_back(
+    parts: list[tuple[Callable[..., torch.Tensor], list[torch.Size]]],
+    device: torch.device,
+) -> Step:
+    """Forward and backward, in bfloat16, through some parts one after the other."""
+    inputs = [
+        [torch.randn(shape, device=device, dtype=torch.bfloat16) for shape in given]
+        for _, given in parts
+    ]
+    for given in inputs:
+        for each in given:
+            each.requires_grad_()
+
+    def step() -> None:
+        for (part, _), given in zip(parts, inputs, strict=True):
+            with torch.autocast(device.type, torch.bfloat16):
+                answer = part(*given)
+            answer.backward(torch.ones_like(answer))
+
+    return step
+
+
+def parts_alone(device: torch.device, batch: int) -> dict[str, Callable[[], Step]]:
+    """What a switch concerns, alone, as often as a step needs it: off and on."""
+    makers: dict[str, Callable[[], Step]] = {}
+    rate = preset("cifar10").train.model.dropout
+    for name, uses in shapes(batch).items():
+        for on in (False, True):
+            parts = []
+            for module, given in uses:
+                if name == "subpixel":
+                    real = Upsample(module.conv.in_channels).to(device)
+                    quick = partial(subpixel_upsample, conv=real.conv)
+                    parts.append((quick if on else real, given))
+                elif name == "bit_dropout":
+                    kind = BitDropout if on else torch.nn.Dropout
+                    parts.append((kind(rate).train(), given))
+                else:
+                    torchs = F.scaled_dot_product_attention
+                    parts.append((torchs if on else plain_attention, given))
+            word = "on" if on else "off"
+            makers[f"{name} {word}"] = partial(there_and_back, parts, device)
+
+    def update(fused: bool) -> Step:
+        config = preset("cifar10").train
+        state = TrainState.fresh(config, device, fused)
+        for parameter in state.model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        return lambda: state.optimizer.step()
+
+    def average(foreach: bool) -> Step:
+        state = TrainState.fresh(preset("cifar10").train, device)
+        return lambda: state.ema.update(state.model, foreach=foreach)
+
+    for on in (False, True):
+        word = "on" if on else "off"
+        makers[f"fused_adam {word}"] = partial(update, on)
+        makers[f"foreach_ema {word}"] = partial(average, on)
+    return makers
+
+
 def our_sampling(device: torch.device, batch: int, **switches: bool) -> Step:
     """One step back, noise included."""
     speed = Speed(**switches).on(device)
@@ -248,7 +345,9 @@ def cases(device: torch.device, batch: int) -> dict[str, dict[str, Callable[[], 
         "ddpm_lit, float32": lambda: our_sampling(device, batch, autocast=False),
         "ddpm_lit, bf16": lambda: our_sampling(device, batch, autocast=True),
     }
-    return {"training": training, "ablation": ablation, "sampling": sampling}
+    parts = parts_alone(device, batch)
+    kinds = {"training": training, "ablation": ablation, "parts": parts}
+    return {**kinds, "sampling": sampling}
 
 
 def wait(device: torch.device) -> None:
@@ -374,7 +473,9 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
-    result: dict[str, object] = {
+    # Kinds of an older measurement stay, when only some are asked for.
+    before = json.loads(args.out.read_text("utf-8")) if args.only else {}
+    result: dict[str, object] = before or {
         "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]),
         "commit": commit,
         "versions": versions(),
@@ -388,7 +489,7 @@ def main() -> None:
         if not args.only or kind in args.only:
             result[kind] = measure(makers, device, args.rounds)
             args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    if device.type == "cpu":
+    if device.type == "cpu" and not args.only:
         step = ours(device, args.batch, autocast=True)
         step()
         result["profile of ddpm_lit, bf16"] = profile(step)

@@ -476,7 +476,8 @@ def main() -> None:
     # Kinds of an older measurement stay, when only some are asked for.
     before = json.loads(args.out.read_text("utf-8")) if args.only else {}
     result: dict[str, object] = before or {
-        "command": " ".join(["python", "benchmarks/speed.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/speed.py --device {args.device} --batch "
+        f"{args.batch} --threads {args.threads} --rounds {args.rounds}",
         "commit": commit,
         "versions": versions(),
         "device": device_name(device, args.threads),

@@ -179,8 +179,10 @@ def _write_weights(named: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _write_json(values: dict[str, Any], path: Path) -> None:
-    """Write a readable JSON file."""
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    """Write a readable JSON file that appears when it is complete."""
+    partial_path = path.with_name(path.name + ".partial")
+    partial_path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial_path, path)
 
 
 # chapters/91-exchanging-weights.md

@@ -283,7 +283,7 @@ class BitDropout(nn.Module):
 
 # chapters/90-training-at-scale.md
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """eq-attention as it is written, all pairs in one matrix; shapes (..., N, D).
+    """Attention as eq-attention writes it, all pairs at once; shapes (..., N, D).
 
     Explained in appendix A, Training at scale.
     """

@@ -24,6 +24,7 @@ import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -475,10 +476,10 @@ def main() -> None:
     ).stdout.strip()
     # Kinds of an older measurement stay, when only some are asked for.
     before = json.loads(args.out.read_text("utf-8")) if args.only else {}
-    result: dict[str, object] = before or {
+    result: dict[str, Any] = before or {
         "command": f"python benchmarks/speed.py --device {args.device} --batch "
         f"{args.batch} --threads {args.threads} --rounds {args.rounds}",
-        "commit": commit,
+        "commits": {},
         "versions": versions(),
         "device": device_name(device, args.threads),
         "batch": args.batch,
@@ -489,6 +490,7 @@ def main() -> None:
     for kind, makers in cases(device, args.batch).items():
         if not args.only or kind in args.only:
             result[kind] = measure(makers, device, args.rounds)
+            result["commits"][kind] = commit
             args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if device.type == "cpu" and not args.only:
         step = ours(device, args.batch, autocast=True)

@@ -54,9 +54,9 @@ format: $(VENV)/.book
 	@$(VENV)/bin/ruff format -q tools tests benchmarks conftest.py
 
 bench: $(VENV)/.test
-	@$(RUN) benchmarks/startup.py
+	@$(RUN) benchmarks/startup.py --out benchmarks/results/startup.json
 	@$(RUN) tools/book.py
-	@$(RUN) benchmarks/pages.py
+	@$(RUN) benchmarks/pages.py --out benchmarks/results/pages.json
 
 clean:
 	rm -rf _build $(VENV) theme/node_modules theme/dist

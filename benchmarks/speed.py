@@ -491,6 +491,9 @@ def main() -> None:
         if not args.only or kind in args.only:
             result[kind] = measure(makers, device, args.rounds)
             result["commits"][kind] = commit
+            if kind in ("training", "ablation"):
+                for row in result[kind].values():
+                    row["images/s"] = round(args.batch / row["seconds"], 1)
             args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if device.type == "cpu" and not args.only:
         step = ours(device, args.batch, autocast=True)

@@ -357,33 +357,46 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
+def held(device: torch.device) -> int:
+    """Bytes of GPU memory that are in use."""
+    return torch.cuda.memory_allocated() if device.type == "cuda" else 0
+
+
 def measure(
     makers: dict[str, Callable[[], Step]], device: torch.device, rounds: int
-) -> dict[str, dict[str, object]]:
-    """Seconds of each case, its first two steps left out."""
-    steps, rows = {}, {}
+) -> dict[str, dict[str, Any]]:
+    """Seconds of each case, its first two steps left out; on a GPU also its memory."""
+    gpu = device.type == "cuda"
+    steps: dict[str, Step] = {}
+    own: dict[str, int] = {}  # bytes that a case keeps between its steps
     for name, make in makers.items():
+        before = held(device)
         try:
             torch.manual_seed(0)
             steps[name] = make()
         except ImportError as error:
             print(f"{name}: not measured, {error}", file=sys.stderr)
+        own[name] = held(device) - before
     times: dict[str, list[float]] = {name: [] for name in steps}
-    memory: dict[str, float] = {}
+    peak = dict.fromkeys(steps, 0)
+    repeats = 10 if gpu else 1
     for number in range(rounds + 2):
         for name, step in steps.items():
-            if device.type == "cuda":
+            before = held(device)
+            if gpu:
                 torch.cuda.reset_peak_memory_stats()
             wait(device)
             started = time.perf_counter()
-            for _ in range(1 if device.type == "cpu" else 10):
+            for _ in range(repeats):
                 step()
             wait(device)
-            spent = time.perf_counter() - started
-            times[name].append(spent / (1 if device.type == "cpu" else 10))
-            if device.type == "cuda":
-                memory[name] = torch.cuda.max_memory_allocated() / 2**30
+            times[name].append((time.perf_counter() - started) / repeats)
+            if gpu:  # the others' share was there before
+                most = torch.cuda.max_memory_allocated() - before
+                peak[name] = max(peak[name], own[name] + most)
+                own[name] += held(device) - before
         print(f"round {number}", file=sys.stderr, flush=True)
+    rows: dict[str, dict[str, Any]] = {}
     for name, all_times in times.items():
         kept = all_times[2:]
         rows[name] = {
@@ -392,8 +405,8 @@ def measure(
             "most": round(max(kept), 4),
             "times": [round(each, 4) for each in kept],
         }
-        if name in memory:
-            rows[name]["peak GiB"] = round(memory[name], 2)
+        if gpu:
+            rows[name]["peak GiB"] = round(peak[name] / 2**30, 2)
     return rows
 
 

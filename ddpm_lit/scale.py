@@ -820,6 +820,8 @@ def draw_images(
         with _autocast(speed, device):
             return model(_laid_out(z, speed), t).to(z.dtype)
 
+    shows, several = progress and team.rank == 0, len(mine) > batch_size
+    bar = tqdm(total=len(mine), unit="image", disable=not (shows and several))
     for start in range(0, len(mine), batch_size):
         numbers = mine[start : start + batch_size]
         sources = [torch.Generator().manual_seed(seed_of(seed, i, 3)) for i in numbers]
@@ -831,10 +833,12 @@ def draw_images(
                 steps=steps,
                 generator=sources,
                 clip=clip,
-                progress=progress and team.rank == 0,
+                progress=shows and not several,
                 variance=variance,
             )
         parts.append(to_uint8(made).cpu())
+        bar.update(len(numbers))
+    bar.close()
     whole = torch.empty(shape, dtype=torch.uint8)
     found = torch.cat(parts) if parts else whole[:0]
     for rank, part in enumerate(team.collect(found)):

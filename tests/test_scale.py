@@ -537,6 +537,16 @@ def test_samples_and_saves_do_not_count_as_training_time(tmp_path, monkeypatch):
     assert rates == [8.0] * 4
 
 
+def test_one_bar_for_many_batches(capsys):
+    def model(z, t):
+        return torch.zeros_like(z)
+
+    for size, unit in ((2, "image"), (6, "step")):
+        draw_images(model, make_schedule("linear", 5), (6, 1, 4, 4), batch_size=size)
+        said = capsys.readouterr().err
+        assert said.count("  0%") == 1 and f"{unit}/s" in said, said
+
+
 def test_a_mean_leaves_the_values_alone(monkeypatch):
     # Two processes that hold the same; gloo adds up in place.
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.mul_(2))

@@ -74,6 +74,7 @@ __all__ = [
     "at_step",
     "attempt",
     "bars",
+    "begin_run",
     "bell",
     "bits_per_dim",
     "build_parser",
@@ -107,6 +108,7 @@ __all__ = [
     "explain_divergence",
     "explore",
     "fast_arithmetic",
+    "finish_run",
     "fit_to_data",
     "former_checkpoints",
     "frechet_distance",
@@ -191,6 +193,7 @@ __all__ = [
     "value_at",
     "weights_from_diffusers",
     "weights_to_diffusers",
+    "write_whole",
     "x_from_noise",
     "x_from_v",
 ]
@@ -319,8 +322,10 @@ if TYPE_CHECKING:
     from ddpm_lit.training import TrainConfig as TrainConfig
     from ddpm_lit.training import TrainingDiverged as TrainingDiverged
     from ddpm_lit.training import TrainState as TrainState
+    from ddpm_lit.training import begin_run as begin_run
     from ddpm_lit.training import catch_signals as catch_signals
     from ddpm_lit.training import explain_divergence as explain_divergence
+    from ddpm_lit.training import finish_run as finish_run
     from ddpm_lit.training import fit_to_data as fit_to_data
     from ddpm_lit.training import keep_metrics as keep_metrics
     from ddpm_lit.training import learning_rate_factor as learning_rate_factor
@@ -335,6 +340,7 @@ if TYPE_CHECKING:
     from ddpm_lit.training import set_learning_rate as set_learning_rate
     from ddpm_lit.training import train as train
     from ddpm_lit.training import train_step as train_step
+    from ddpm_lit.training import write_whole as write_whole
     from ddpm_lit.unet import AttentionBlock as AttentionBlock
     from ddpm_lit.unet import Downsample as Downsample
     from ddpm_lit.unet import ResidualBlock as ResidualBlock
@@ -444,6 +450,7 @@ _HOME_OF: dict[str, str] = {
     "at_step": "schedules",
     "attempt": "checks",
     "bars": "widgets",
+    "begin_run": "training",
     "bell": "widgets",
     "bits_per_dim": "elbo",
     "build_parser": "cli",
@@ -477,6 +484,7 @@ _HOME_OF: dict[str, str] = {
     "explain_divergence": "training",
     "explore": "widgets",
     "fast_arithmetic": "scale",
+    "finish_run": "training",
     "fit_to_data": "training",
     "former_checkpoints": "scale",
     "frechet_distance": "evaluation",
@@ -561,6 +569,7 @@ _HOME_OF: dict[str, str] = {
     "value_at": "widgets",
     "weights_from_diffusers": "hub",
     "weights_to_diffusers": "hub",
+    "write_whole": "training",
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",
 }

@@ -205,7 +205,7 @@ def run_train(args: argparse.Namespace) -> None:
         trained.schedule,
         trained.shape(64),
         seed=recipe.train.seed,
-        batch_size=_part(recipe),
+        batch_size=recipe.part(int(os.environ.get("WORLD_SIZE", "1"))),
         steps=min(250, recipe.train.T),
         variance=recipe.variance,
         speed=recipe.speed,
@@ -216,12 +216,6 @@ def run_train(args: argparse.Namespace) -> None:
     print(
         f"wrote {folder}/checkpoint.safetensors, loss.svg, metrics.jsonl, samples.png"
     )
-
-
-def _part(recipe: "Recipe") -> int:
-    """How many images there was room for while training."""
-    parts = recipe.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
-    return max(1, recipe.train.batch_size // parts)
 
 
 def _is_first() -> bool:
@@ -276,17 +270,22 @@ def run_info(args: argparse.Namespace) -> None:
 
     from ddpm_lit.hub import load_model
     from ddpm_lit.scale import load_recipe, newest_checkpoint
-    from ddpm_lit.training import load_checkpoint
+    from ddpm_lit.training import open_checkpoint
 
-    found, path = load_model(args.model), Path(args.model)
+    path = Path(args.model)
+    with contextlib.suppress(FileNotFoundError):  # a model, not a run
+        path = newest_checkpoint(path) if path.is_dir() else path
+    found = load_model(path)
     count = sum(p.numel() for p in found.model.parameters())
     print(f"network: {count:,} parameters, images {found.shape(1)[1:]}")
     print(f"schedule: T = {found.schedule.T}; samples with variance {found.variance}")
     about = asdict(found.model.config)
-    with contextlib.suppress(FileNotFoundError):  # a model, not a run
-        run = load_checkpoint(newest_checkpoint(path) if path.is_dir() else path)
-        about = asdict(load_recipe(path))
-        print(f"{args.model}: step {run.step:,} of {run.config.steps:,}")
+    if path.is_file():
+        recipe = load_recipe(path)
+        about = asdict(recipe)
+        with open_checkpoint(path) as run:
+            step = int(run[1]["step"])
+        print(f"{args.model}: step {step:,} of {recipe.train.steps:,}")
     print(json.dumps(about, indent=2))
 
 

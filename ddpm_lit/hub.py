@@ -26,7 +26,7 @@ from ddpm_lit.schedules import (
     quadratic_betas,
     sigmoid_betas,
 )
-from ddpm_lit.training import load_checkpoint, pick_device
+from ddpm_lit.training import load_checkpoint, pick_device, write_whole
 from ddpm_lit.unet import UNet, UNetConfig
 
 __all__ = [
@@ -180,9 +180,7 @@ def _write_weights(named: Mapping[str, Tensor], path: Path) -> None:
 
 def _write_json(values: dict[str, Any], path: Path) -> None:
     """Write a readable JSON file that appears when it is complete."""
-    partial_path = path.with_name(path.name + ".partial")
-    partial_path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial_path, path)
+    write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 # chapters/91-exchanging-weights.md

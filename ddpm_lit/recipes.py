@@ -106,6 +106,10 @@ class Recipe:
                 f"accumulate = {self.accumulate} equal parts"
             )
 
+    def part(self, size: int) -> int:
+        """Examples that one of `size` processes has in its memory at a time."""
+        return self.train.batch_size // (size * self.accumulate)
+
 
 # chapters/90-training-at-scale.md
 def presets() -> dict[str, Recipe]:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,21 +33,21 @@ from ddpm_lit.schedules import NoiseSchedule, make_schedule
 from ddpm_lit.team import Team, join_team
 from ddpm_lit.training import (
     CHECKPOINT,
-    REPLACED,
     Checkpoint,
     TrainConfig,
     TrainingDiverged,
     TrainState,
+    begin_run,
     catch_signals,
     explain_divergence,
+    finish_run,
     fit_to_data,
     keep_metrics,
     open_checkpoint,
     read_checkpoint,
     save_checkpoint,
-    save_loss_curve,
-    set_aside,
     set_learning_rate,
+    write_whole,
 )
 from ddpm_lit.unet import AttentionBlock, ResidualBlock, UNet, Upsample
 
@@ -514,19 +513,8 @@ def open_run(recipe: Recipe, resume: bool, overwrite: bool) -> bool:
     if resume and (holds_run or not (folder / RECIPE).exists()):
         newest_checkpoint(folder)
         return True
-    if holds_run and not overwrite:
-        raise FileExistsError(
-            f"{folder} already holds a run; continue it with --resume, replace it "
-            "with --overwrite, or choose another --out"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    if holds_run:
-        set_aside(folder)
-    keep_metrics(folder / "metrics.jsonl", 0)
-    partial_path = folder / (RECIPE + ".partial")
-    text = json.dumps(asdict(recipe), indent=2)
-    partial_path.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial_path, folder / RECIPE)
+    begin_run(folder, holds_run, overwrite)
+    write_whole(folder / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n")
     return False
 
 
@@ -623,14 +611,8 @@ def train_at_scale(
             finally:
                 if run.journal:
                     run.journal.close()
-        team.together(partial(_finish, Path(config.out)))
+        team.together(partial(finish_run, config.out))
         return _averaged(run)
-
-
-def _finish(folder: Path) -> None:
-    """The run has come to its end; the one that it replaced may go."""
-    shutil.rmtree(folder / REPLACED, ignore_errors=True)
-    save_loss_curve(folder)
 
 
 def _check_parts(recipe: Recipe, team: Team) -> None:
@@ -767,12 +749,12 @@ def _write_samples(run: TrainingRun) -> None:
 
     A grid that cannot be written is no reason to stop; the next save will tell.
     """
-    found, parts = _averaged(run), run.team.size * run.recipe.accumulate
+    found = _averaged(run)
     images = draw_images(
         found.model,
         found.schedule,
         found.shape(64),
-        batch_size=run.recipe.train.batch_size // parts,  # has room while training
+        batch_size=run.recipe.part(run.team.size),  # as many as training has room for
         steps=min(250, run.recipe.train.T),
         variance=run.recipe.variance,
         speed=replace(run.speed, compile=False),

@@ -41,8 +41,10 @@ __all__ = [
     "TrainConfig",
     "TrainState",
     "TrainingDiverged",
+    "begin_run",
     "catch_signals",
     "explain_divergence",
+    "finish_run",
     "fit_to_data",
     "keep_metrics",
     "learning_rate_factor",
@@ -57,6 +59,7 @@ __all__ = [
     "set_learning_rate",
     "train",
     "train_step",
+    "write_whole",
 ]
 
 
@@ -481,8 +484,7 @@ def train(
         )
         with bar:
             _loop(state, images.to(device), config, bar, interrupted)
-    shutil.rmtree(Path(config.out) / REPLACED, ignore_errors=True)
-    save_loss_curve(config.out)
+    finish_run(config.out)
     return load_checkpoint(config.out, device=str(device))
 
 
@@ -644,16 +646,35 @@ def _open_folder(
                 "use the kind of device it was trained on"
             ) from None
         keep_metrics(folder / "metrics.jsonl", step)
-    elif holds_run and not overwrite:
+    else:
+        begin_run(folder, holds_run, overwrite)
+
+
+def begin_run(folder: Path, holds_run: bool, overwrite: bool) -> None:
+    """Make a run's folder, or set aside the run that it holds.
+
+    Raises FileExistsError when it holds one that may not be replaced.
+
+    Explained in chapter 8, Training.
+    """
+    if holds_run and not overwrite:
         raise FileExistsError(
             f"{folder} already holds a run; continue it with --resume, replace it "
             "with --overwrite, or choose another --out"
         )
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        if holds_run:
-            set_aside(folder)
-        keep_metrics(folder / "metrics.jsonl", 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    if holds_run:
+        set_aside(folder)
+    keep_metrics(folder / "metrics.jsonl", 0)
+
+
+def finish_run(folder: str | Path) -> None:
+    """The run has come to its end: draw its loss; the run that it replaced may go.
+
+    Explained in chapter 8, Training.
+    """
+    shutil.rmtree(Path(folder) / REPLACED, ignore_errors=True)
+    save_loss_curve(folder)
 
 
 def set_aside(folder: Path) -> None:
@@ -682,8 +703,16 @@ def keep_metrics(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue  # a line torn by a crash
+    write_whole(path, "".join(kept))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that has its name only when it is complete.
+
+    Explained in chapter 8, Training.
+    """
     partial_path = path.with_name(path.name + ".partial")
-    partial_path.write_text("".join(kept), encoding="utf-8")
+    partial_path.write_text(text, encoding="utf-8")
     os.replace(partial_path, path)
 
 

@@ -246,6 +246,13 @@ def test_what_a_run_wrote_is_set_aside_and_nothing_else(tmp_path):
     assert left == sorted([*mine, training.REPLACED])
     old = tmp_path / training.REPLACED
     assert (old / "samples" / "one").exists() and (old / CHECKPOINT).exists()
+    line = '{"step": 1, "loss": 1.0, "seconds": 0.1}\n'
+    training.write_whole(tmp_path / "metrics.jsonl", line)
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        training.begin_run(tmp_path, holds_run=True, overwrite=False)
+    training.finish_run(tmp_path)
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == sorted([*mine, "metrics.jsonl", "loss.svg"])
 
 
 def test_a_torn_line_of_metrics_does_not_block_a_run(run):

@@ -170,32 +170,31 @@ def lucidrains_model(device: torch.device) -> torch.nn.Module:
     return GaussianDiffusion(net, image_size=32, timesteps=1000).to(device)
 
 
-def shapes(batch: int) -> dict[str, list[tuple[torch.nn.Module, list[torch.Size]]]]:
-    """Which parts of the network a switch concerns, and the shapes that they are given.
-
-    Part -> its modules with the shapes of their inputs, for one batch.
-    """
+def shapes(batch: int) -> dict[str, list[list[torch.Size]]]:
+    """Switch -> the shapes that each part it concerns is given, for one batch."""
     found: dict[str, list] = {"subpixel": [], "bit_dropout": [], "sdpa": []}
 
-    def note(name: str) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-            found[name].append((module, [each.shape for each in given]))
+    def note(name: str, given: tuple[torch.Tensor, ...]) -> None:
+        found[name].append([each.shape for each in given])
 
-        return hook
+    def attend(*qkv: torch.Tensor) -> torch.Tensor:
+        note("sdpa", qkv)
+        return plain_attention(*qkv)
 
     config = preset("cifar10").train.model
     with torch.device("meta"):
         net = UNet(config).train()
         for module in net.modules():
             if isinstance(module, Upsample):
-                module.register_forward_pre_hook(note("subpixel"))
-            elif isinstance(module, ResidualBlock):
-                module.dropout.register_forward_pre_hook(note("bit_dropout"))
-            elif isinstance(module, AttentionBlock):
-                plain = note("sdpa")
-                module.attend = lambda q, k, v, plain=plain: (
-                    plain(None, (q, k, v)) or plain_attention(q, k, v)
+                module.register_forward_pre_hook(
+                    lambda _, given: note("subpixel", given)
                 )
+            elif isinstance(module, ResidualBlock):
+                module.dropout.register_forward_pre_hook(
+                    lambda _, given: note("bit_dropout", given)
+                )
+            elif isinstance(module, AttentionBlock):
+                module.attend = attend
         net(torch.empty(batch, 3, 32, 32), torch.ones(batch, dtype=torch.int64))
     return found
 
@@ -205,13 +204,8 @@ def there_and_back(
     device: torch.device,
 ) -> Step:
     """Forward and backward, in bfloat16, through some parts one after the other."""
-    inputs = [
-        [torch.randn(shape, device=device, dtype=torch.bfloat16) for shape in given]
-        for _, given in parts
-    ]
-    for given in inputs:
-        for each in given:
-            each.requires_grad_()
+    like = {"device": device, "dtype": torch.bfloat16, "requires_grad": True}
+    inputs = [[torch.randn(shape, **like) for shape in given] for _, given in parts]
 
     def step() -> None:
         for (part, _), given in zip(parts, inputs, strict=True):
@@ -224,41 +218,40 @@ def there_and_back(
 
 def parts_alone(device: torch.device, batch: int) -> dict[str, Callable[[], Step]]:
     """What a switch concerns, alone, as often as a step needs it: off and on."""
-    makers: dict[str, Callable[[], Step]] = {}
-    rate = preset("cifar10").train.model.dropout
-    for name, uses in shapes(batch).items():
-        for on in (False, True):
-            parts = []
-            for module, given in uses:
-                if name == "subpixel":
-                    real = Upsample(module.conv.in_channels).to(device)
-                    quick = partial(subpixel_upsample, conv=real.conv)
-                    parts.append((quick if on else real, given))
-                elif name == "bit_dropout":
-                    kind = BitDropout if on else torch.nn.Dropout
-                    parts.append((kind(rate).train(), given))
-                else:
-                    torchs = F.scaled_dot_product_attention
-                    parts.append((torchs if on else plain_attention, given))
-            word = "on" if on else "off"
-            makers[f"{name} {word}"] = partial(there_and_back, parts, device)
+    config = preset("cifar10").train
 
-    def update(fused: bool) -> Step:
-        config = preset("cifar10").train
-        state = TrainState.fresh(config, device, fused)
+    def part(name: str, on: bool, given: list[torch.Size]) -> Callable:
+        """The part of the network that gets such inputs, its switch off or on."""
+        if name == "subpixel":
+            real = Upsample(given[0][1]).to(device)
+            return partial(subpixel_upsample, conv=real.conv) if on else real
+        if name == "bit_dropout":
+            return (BitDropout if on else torch.nn.Dropout)(config.model.dropout)
+        return F.scaled_dot_product_attention if on else plain_attention
+
+    def through(name: str, on: bool) -> Step:
+        uses = shapes(batch)[name]
+        parts = [(part(name, on, given), given) for given in uses]
+        return there_and_back(parts, device)
+
+    def update(on: bool) -> Step:
+        state = TrainState.fresh(config, device, fused=on)
         for parameter in state.model.parameters():
             parameter.grad = torch.randn_like(parameter)
         return lambda: state.optimizer.step()
 
-    def average(foreach: bool) -> Step:
-        state = TrainState.fresh(preset("cifar10").train, device)
-        return lambda: state.ema.update(state.model, foreach=foreach)
+    def average(on: bool) -> Step:
+        state = TrainState.fresh(config, device)
+        return lambda: state.ema.update(state.model, foreach=on)
 
-    for on in (False, True):
-        word = "on" if on else "off"
-        makers[f"fused_adam {word}"] = partial(update, on)
-        makers[f"foreach_ema {word}"] = partial(average, on)
-    return makers
+    names = ("subpixel", "bit_dropout", "sdpa")
+    cases = {name: partial(through, name) for name in names}
+    cases |= {"fused_adam": update, "foreach_ema": average}
+    return {
+        f"{name} {'on' if on else 'off'}": partial(case, on)
+        for name, case in cases.items()
+        for on in (False, True)
+    }
 
 
 def our_sampling(device: torch.device, batch: int, **switches: bool) -> Step:

@@ -14,185 +14,124 @@ from typing import TYPE_CHECKING
 __all__ = [
     "AttentionBlock",
     "Axis",
-    "BLOCKS",
     "Batch",
-    "BitDropout",
-    "CHECKPOINT",
-    "Checkpoint",
-    "DOWNLOADS",
+    "CONFIG",
     "DRAW",
     "Data",
+    "Dataset",
+    "Denoiser",
     "DigitJudge",
     "Downsample",
     "EMA",
     "ElboTerms",
     "Explorer",
-    "FAMILY",
-    "FIXED",
     "GaussianMixture",
-    "HARMLESS",
     "INK",
-    "Journal",
     "LIMIT",
-    "LOG_EVERY",
-    "MODEL_HELP",
+    "Machine",
     "Mark",
+    "Noise",
     "NoiseMLP",
     "NoiseSchedule",
-    "OLDER",
+    "Objective",
+    "Optim",
     "PAGE",
-    "PATIENCE",
+    "PART",
     "Panel",
     "Picture",
-    "Pretrained",
-    "QKV",
-    "RECIPE",
-    "RENAMING",
-    "REPLACED",
-    "Recipe",
+    "Predict",
+    "Prediction",
     "ResidualBlock",
-    "SCHEDULER_FAMILY",
     "SCHEDULES",
-    "SWITCHES",
+    "Sampler",
     "Shuffle",
-    "Speed",
+    "State",
     "Style",
-    "THEIR_DEFAULTS",
-    "THEIR_SCHEDULES",
-    "THEIR_WEIGHTS",
-    "Team",
-    "TrainConfig",
-    "TrainState",
-    "TrainingDiverged",
-    "TrainingRun",
     "UNet",
     "UNetConfig",
     "Upsample",
-    "VARIANCES",
     "WEIGHTS",
-    "ancestral_step",
     "at_step",
     "attempt",
     "bars",
-    "begin_run",
     "bell",
     "bits_per_dim",
-    "build_parser",
-    "catch_signals",
-    "change_recipe",
+    "build_model",
+    "chain",
+    "check_choice",
     "check_error",
     "check_number",
-    "check_output",
-    "check_range",
     "check_same_shape",
+    "check_settings",
     "choice",
-    "config_from_diffusers",
-    "config_to_diffusers",
+    "clipped",
     "cosine_betas",
     "curve",
-    "data_cache",
+    "ddpm",
     "describe_control",
+    "describe_model",
     "dots",
     "draw_bars",
     "draw_batch",
     "draw_bell",
     "draw_curve",
     "draw_dots",
-    "draw_images",
     "draw_mark",
-    "draw_noise",
     "draw_panel",
     "draw_pixels",
+    "drawn_from",
     "elbo_terms",
     "every_setting",
-    "explain_divergence",
     "explore",
-    "fast_arithmetic",
-    "finish_run",
-    "fit_to_data",
-    "former_checkpoints",
+    "fit",
     "frechet_distance",
-    "from_diffusers",
     "gaussian_kl",
+    "guided",
     "ho_init",
-    "join_team",
-    "keep_metrics",
+    "jump",
+    "kept_steps",
     "kl_weight",
-    "learning_rate_factor",
+    "learning_rate",
     "level_log_prob",
     "linear_betas",
-    "load_checkpoint",
-    "load_dataset",
-    "load_model",
-    "load_recipe",
-    "main",
+    "load_digits",
     "make_schedule",
     "mean_from_noise",
     "needs",
-    "newest_checkpoint",
     "noise_from_v",
     "noise_from_x",
-    "open_checkpoint",
-    "open_run",
+    "objectives",
     "pack",
     "panel",
     "pick_device",
     "picture",
     "pixels",
-    "plain_attention",
     "positions",
-    "prepare_model",
-    "preset",
-    "presets",
     "q_posterior",
     "q_sample",
     "q_step",
     "quadratic_betas",
-    "quicken",
-    "read_checkpoint",
-    "read_cifar10",
-    "read_idx",
-    "read_metrics",
+    "read_model",
     "refuse",
-    "respace",
-    "resume_state",
-    "run_export",
-    "run_info",
-    "run_sample",
-    "run_train",
+    "repeat_and_convolve",
     "sample",
-    "save_and_keep",
-    "save_checkpoint",
     "save_figure",
-    "save_grid",
-    "save_images",
-    "save_loss_curve",
-    "scaled_step",
-    "schedule_from_diffusers",
-    "schedule_to_diffusers",
+    "save_model",
     "seed_of",
-    "set_aside",
-    "set_learning_rate",
+    "setting",
     "show_images",
     "sigmoid_betas",
-    "simple_loss",
     "slider",
-    "subpixel_upsample",
     "tabulate",
     "tabulate_panel",
     "time_embedding",
-    "to_diffusers",
     "to_model_range",
     "to_uint8",
-    "train",
-    "train_at_scale",
-    "train_step",
     "unpack",
+    "update",
     "use_style",
     "v_from_x",
     "value_at",
-    "weights_from_diffusers",
-    "weights_to_diffusers",
     "write_whole",
     "x_from_noise",
     "x_from_v",
@@ -203,21 +142,12 @@ if TYPE_CHECKING:
     from ddpm_lit.checks import check_error as check_error
     from ddpm_lit.checks import check_number as check_number
     from ddpm_lit.checks import refuse as refuse
-    from ddpm_lit.cli import MODEL_HELP as MODEL_HELP
-    from ddpm_lit.cli import SWITCHES as SWITCHES
-    from ddpm_lit.cli import build_parser as build_parser
-    from ddpm_lit.cli import main as main
-    from ddpm_lit.cli import run_export as run_export
-    from ddpm_lit.cli import run_info as run_info
-    from ddpm_lit.cli import run_sample as run_sample
-    from ddpm_lit.cli import run_train as run_train
-    from ddpm_lit.data import DOWNLOADS as DOWNLOADS
-    from ddpm_lit.data import data_cache as data_cache
-    from ddpm_lit.data import load_dataset as load_dataset
-    from ddpm_lit.data import read_cifar10 as read_cifar10
-    from ddpm_lit.data import read_idx as read_idx
+    from ddpm_lit.data import Dataset as Dataset
+    from ddpm_lit.data import load_digits as load_digits
     from ddpm_lit.data import to_model_range as to_model_range
     from ddpm_lit.data import to_uint8 as to_uint8
+    from ddpm_lit.denoiser import Denoiser as Denoiser
+    from ddpm_lit.denoiser import check_choice as check_choice
     from ddpm_lit.elbo import ElboTerms as ElboTerms
     from ddpm_lit.elbo import bits_per_dim as bits_per_dim
     from ddpm_lit.elbo import elbo_terms as elbo_terms
@@ -228,32 +158,23 @@ if TYPE_CHECKING:
     from ddpm_lit.forward import check_same_shape as check_same_shape
     from ddpm_lit.forward import q_sample as q_sample
     from ddpm_lit.forward import q_step as q_step
-    from ddpm_lit.hub import BLOCKS as BLOCKS
-    from ddpm_lit.hub import FAMILY as FAMILY
-    from ddpm_lit.hub import HARMLESS as HARMLESS
-    from ddpm_lit.hub import OLDER as OLDER
-    from ddpm_lit.hub import QKV as QKV
-    from ddpm_lit.hub import RENAMING as RENAMING
-    from ddpm_lit.hub import SCHEDULER_FAMILY as SCHEDULER_FAMILY
-    from ddpm_lit.hub import THEIR_DEFAULTS as THEIR_DEFAULTS
-    from ddpm_lit.hub import THEIR_SCHEDULES as THEIR_SCHEDULES
-    from ddpm_lit.hub import THEIR_WEIGHTS as THEIR_WEIGHTS
-    from ddpm_lit.hub import VARIANCES as VARIANCES
-    from ddpm_lit.hub import WEIGHTS as WEIGHTS
-    from ddpm_lit.hub import Pretrained as Pretrained
-    from ddpm_lit.hub import config_from_diffusers as config_from_diffusers
-    from ddpm_lit.hub import config_to_diffusers as config_to_diffusers
-    from ddpm_lit.hub import from_diffusers as from_diffusers
-    from ddpm_lit.hub import load_model as load_model
-    from ddpm_lit.hub import schedule_from_diffusers as schedule_from_diffusers
-    from ddpm_lit.hub import schedule_to_diffusers as schedule_to_diffusers
-    from ddpm_lit.hub import to_diffusers as to_diffusers
-    from ddpm_lit.hub import weights_from_diffusers as weights_from_diffusers
-    from ddpm_lit.hub import weights_to_diffusers as weights_to_diffusers
-    from ddpm_lit.losses import check_range as check_range
+    from ddpm_lit.guidance import clipped as clipped
+    from ddpm_lit.guidance import guided as guided
     from ddpm_lit.losses import kl_weight as kl_weight
-    from ddpm_lit.losses import simple_loss as simple_loss
+    from ddpm_lit.machine import Machine as Machine
+    from ddpm_lit.machine import pick_device as pick_device
     from ddpm_lit.mixture import GaussianMixture as GaussianMixture
+    from ddpm_lit.mlp import NoiseMLP as NoiseMLP
+    from ddpm_lit.models import CONFIG as CONFIG
+    from ddpm_lit.models import WEIGHTS as WEIGHTS
+    from ddpm_lit.models import build_model as build_model
+    from ddpm_lit.models import describe_model as describe_model
+    from ddpm_lit.models import read_model as read_model
+    from ddpm_lit.models import save_model as save_model
+    from ddpm_lit.models import write_whole as write_whole
+    from ddpm_lit.objectives import Objective as Objective
+    from ddpm_lit.objectives import Prediction as Prediction
+    from ddpm_lit.objectives import objectives as objectives
     from ddpm_lit.parameterization import mean_from_noise as mean_from_noise
     from ddpm_lit.parameterization import noise_from_v as noise_from_v
     from ddpm_lit.parameterization import noise_from_x as noise_from_x
@@ -267,87 +188,44 @@ if TYPE_CHECKING:
     from ddpm_lit.plotting import show_images as show_images
     from ddpm_lit.plotting import use_style as use_style
     from ddpm_lit.posterior import q_posterior as q_posterior
-    from ddpm_lit.recipes import Recipe as Recipe
-    from ddpm_lit.recipes import Speed as Speed
-    from ddpm_lit.recipes import change_recipe as change_recipe
-    from ddpm_lit.recipes import preset as preset
-    from ddpm_lit.recipes import presets as presets
-    from ddpm_lit.sampling import ancestral_step as ancestral_step
-    from ddpm_lit.sampling import draw_noise as draw_noise
+    from ddpm_lit.recipes import Optim as Optim
+    from ddpm_lit.recipes import UNetConfig as UNetConfig
+    from ddpm_lit.recipes import check_settings as check_settings
+    from ddpm_lit.recipes import setting as setting
+    from ddpm_lit.samplers import Predict as Predict
+    from ddpm_lit.samplers import Sampler as Sampler
+    from ddpm_lit.samplers import ddpm as ddpm
+    from ddpm_lit.sampling import Noise as Noise
+    from ddpm_lit.sampling import chain as chain
     from ddpm_lit.sampling import sample as sample
-    from ddpm_lit.sampling import save_grid as save_grid
-    from ddpm_lit.scale import FIXED as FIXED
-    from ddpm_lit.scale import RECIPE as RECIPE
-    from ddpm_lit.scale import Batch as Batch
-    from ddpm_lit.scale import BitDropout as BitDropout
-    from ddpm_lit.scale import Journal as Journal
-    from ddpm_lit.scale import Shuffle as Shuffle
-    from ddpm_lit.scale import TrainingRun as TrainingRun
-    from ddpm_lit.scale import check_output as check_output
-    from ddpm_lit.scale import draw_batch as draw_batch
-    from ddpm_lit.scale import draw_images as draw_images
-    from ddpm_lit.scale import fast_arithmetic as fast_arithmetic
-    from ddpm_lit.scale import former_checkpoints as former_checkpoints
-    from ddpm_lit.scale import load_recipe as load_recipe
-    from ddpm_lit.scale import newest_checkpoint as newest_checkpoint
-    from ddpm_lit.scale import open_run as open_run
-    from ddpm_lit.scale import plain_attention as plain_attention
-    from ddpm_lit.scale import prepare_model as prepare_model
-    from ddpm_lit.scale import quicken as quicken
-    from ddpm_lit.scale import resume_state as resume_state
-    from ddpm_lit.scale import save_and_keep as save_and_keep
-    from ddpm_lit.scale import save_images as save_images
-    from ddpm_lit.scale import scaled_step as scaled_step
-    from ddpm_lit.scale import seed_of as seed_of
-    from ddpm_lit.scale import subpixel_upsample as subpixel_upsample
-    from ddpm_lit.scale import train_at_scale as train_at_scale
     from ddpm_lit.schedules import SCHEDULES as SCHEDULES
     from ddpm_lit.schedules import NoiseSchedule as NoiseSchedule
     from ddpm_lit.schedules import at_step as at_step
     from ddpm_lit.schedules import cosine_betas as cosine_betas
+    from ddpm_lit.schedules import jump as jump
+    from ddpm_lit.schedules import kept_steps as kept_steps
     from ddpm_lit.schedules import linear_betas as linear_betas
     from ddpm_lit.schedules import make_schedule as make_schedule
     from ddpm_lit.schedules import quadratic_betas as quadratic_betas
-    from ddpm_lit.schedules import respace as respace
     from ddpm_lit.schedules import sigmoid_betas as sigmoid_betas
-    from ddpm_lit.team import PATIENCE as PATIENCE
-    from ddpm_lit.team import Team as Team
-    from ddpm_lit.team import join_team as join_team
-    from ddpm_lit.training import CHECKPOINT as CHECKPOINT
     from ddpm_lit.training import EMA as EMA
-    from ddpm_lit.training import LOG_EVERY as LOG_EVERY
-    from ddpm_lit.training import REPLACED as REPLACED
-    from ddpm_lit.training import Checkpoint as Checkpoint
-    from ddpm_lit.training import NoiseMLP as NoiseMLP
-    from ddpm_lit.training import TrainConfig as TrainConfig
-    from ddpm_lit.training import TrainingDiverged as TrainingDiverged
-    from ddpm_lit.training import TrainState as TrainState
-    from ddpm_lit.training import begin_run as begin_run
-    from ddpm_lit.training import catch_signals as catch_signals
-    from ddpm_lit.training import explain_divergence as explain_divergence
-    from ddpm_lit.training import finish_run as finish_run
-    from ddpm_lit.training import fit_to_data as fit_to_data
-    from ddpm_lit.training import keep_metrics as keep_metrics
-    from ddpm_lit.training import learning_rate_factor as learning_rate_factor
-    from ddpm_lit.training import load_checkpoint as load_checkpoint
-    from ddpm_lit.training import open_checkpoint as open_checkpoint
-    from ddpm_lit.training import pick_device as pick_device
-    from ddpm_lit.training import read_checkpoint as read_checkpoint
-    from ddpm_lit.training import read_metrics as read_metrics
-    from ddpm_lit.training import save_checkpoint as save_checkpoint
-    from ddpm_lit.training import save_loss_curve as save_loss_curve
-    from ddpm_lit.training import set_aside as set_aside
-    from ddpm_lit.training import set_learning_rate as set_learning_rate
-    from ddpm_lit.training import train as train
-    from ddpm_lit.training import train_step as train_step
-    from ddpm_lit.training import write_whole as write_whole
+    from ddpm_lit.training import PART as PART
+    from ddpm_lit.training import Batch as Batch
+    from ddpm_lit.training import Shuffle as Shuffle
+    from ddpm_lit.training import State as State
+    from ddpm_lit.training import draw_batch as draw_batch
+    from ddpm_lit.training import drawn_from as drawn_from
+    from ddpm_lit.training import fit as fit
+    from ddpm_lit.training import learning_rate as learning_rate
+    from ddpm_lit.training import seed_of as seed_of
+    from ddpm_lit.training import update as update
     from ddpm_lit.unet import AttentionBlock as AttentionBlock
     from ddpm_lit.unet import Downsample as Downsample
     from ddpm_lit.unet import ResidualBlock as ResidualBlock
     from ddpm_lit.unet import UNet as UNet
-    from ddpm_lit.unet import UNetConfig as UNetConfig
     from ddpm_lit.unet import Upsample as Upsample
     from ddpm_lit.unet import ho_init as ho_init
+    from ddpm_lit.unet import repeat_and_convolve as repeat_and_convolve
     from ddpm_lit.unet import time_embedding as time_embedding
     from ddpm_lit.widgets import DRAW as DRAW
     from ddpm_lit.widgets import LIMIT as LIMIT
@@ -390,186 +268,125 @@ __version__ = "0.1.0"
 _HOME_OF: dict[str, str] = {
     "AttentionBlock": "unet",
     "Axis": "widgets",
-    "BLOCKS": "hub",
-    "Batch": "scale",
-    "BitDropout": "scale",
-    "CHECKPOINT": "training",
-    "Checkpoint": "training",
-    "DOWNLOADS": "data",
+    "Batch": "training",
+    "CONFIG": "models",
     "DRAW": "widgets",
     "Data": "widgets",
+    "Dataset": "data",
+    "Denoiser": "denoiser",
     "DigitJudge": "evaluation",
     "Downsample": "unet",
     "EMA": "training",
     "ElboTerms": "elbo",
     "Explorer": "widgets",
-    "FAMILY": "hub",
-    "FIXED": "scale",
     "GaussianMixture": "mixture",
-    "HARMLESS": "hub",
     "INK": "plotting",
-    "Journal": "scale",
     "LIMIT": "widgets",
-    "LOG_EVERY": "training",
-    "MODEL_HELP": "cli",
+    "Machine": "machine",
     "Mark": "widgets",
-    "NoiseMLP": "training",
+    "Noise": "sampling",
+    "NoiseMLP": "mlp",
     "NoiseSchedule": "schedules",
-    "OLDER": "hub",
+    "Objective": "objectives",
+    "Optim": "recipes",
     "PAGE": "widgets",
-    "PATIENCE": "team",
+    "PART": "training",
     "Panel": "widgets",
     "Picture": "plotting",
-    "Pretrained": "hub",
-    "QKV": "hub",
-    "RECIPE": "scale",
-    "RENAMING": "hub",
-    "REPLACED": "training",
-    "Recipe": "recipes",
+    "Predict": "samplers",
+    "Prediction": "objectives",
     "ResidualBlock": "unet",
-    "SCHEDULER_FAMILY": "hub",
     "SCHEDULES": "schedules",
-    "SWITCHES": "cli",
-    "Shuffle": "scale",
-    "Speed": "recipes",
+    "Sampler": "samplers",
+    "Shuffle": "training",
+    "State": "training",
     "Style": "widgets",
-    "THEIR_DEFAULTS": "hub",
-    "THEIR_SCHEDULES": "hub",
-    "THEIR_WEIGHTS": "hub",
-    "Team": "team",
-    "TrainConfig": "training",
-    "TrainState": "training",
-    "TrainingDiverged": "training",
-    "TrainingRun": "scale",
     "UNet": "unet",
-    "UNetConfig": "unet",
+    "UNetConfig": "recipes",
     "Upsample": "unet",
-    "VARIANCES": "hub",
-    "WEIGHTS": "hub",
-    "ancestral_step": "sampling",
+    "WEIGHTS": "models",
     "at_step": "schedules",
     "attempt": "checks",
     "bars": "widgets",
-    "begin_run": "training",
     "bell": "widgets",
     "bits_per_dim": "elbo",
-    "build_parser": "cli",
-    "catch_signals": "training",
-    "change_recipe": "recipes",
+    "build_model": "models",
+    "chain": "sampling",
+    "check_choice": "denoiser",
     "check_error": "checks",
     "check_number": "checks",
-    "check_output": "scale",
-    "check_range": "losses",
     "check_same_shape": "forward",
+    "check_settings": "recipes",
     "choice": "widgets",
-    "config_from_diffusers": "hub",
-    "config_to_diffusers": "hub",
+    "clipped": "guidance",
     "cosine_betas": "schedules",
     "curve": "widgets",
-    "data_cache": "data",
+    "ddpm": "samplers",
     "describe_control": "widgets",
+    "describe_model": "models",
     "dots": "widgets",
     "draw_bars": "widgets",
-    "draw_batch": "scale",
+    "draw_batch": "training",
     "draw_bell": "widgets",
     "draw_curve": "widgets",
     "draw_dots": "widgets",
-    "draw_images": "scale",
     "draw_mark": "widgets",
-    "draw_noise": "sampling",
     "draw_panel": "widgets",
     "draw_pixels": "widgets",
+    "drawn_from": "training",
     "elbo_terms": "elbo",
     "every_setting": "widgets",
-    "explain_divergence": "training",
     "explore": "widgets",
-    "fast_arithmetic": "scale",
-    "finish_run": "training",
-    "fit_to_data": "training",
-    "former_checkpoints": "scale",
+    "fit": "training",
     "frechet_distance": "evaluation",
-    "from_diffusers": "hub",
     "gaussian_kl": "elbo",
+    "guided": "guidance",
     "ho_init": "unet",
-    "join_team": "team",
-    "keep_metrics": "training",
+    "jump": "schedules",
+    "kept_steps": "schedules",
     "kl_weight": "losses",
-    "learning_rate_factor": "training",
+    "learning_rate": "training",
     "level_log_prob": "elbo",
     "linear_betas": "schedules",
-    "load_checkpoint": "training",
-    "load_dataset": "data",
-    "load_model": "hub",
-    "load_recipe": "scale",
-    "main": "cli",
+    "load_digits": "data",
     "make_schedule": "schedules",
     "mean_from_noise": "parameterization",
     "needs": "widgets",
-    "newest_checkpoint": "scale",
     "noise_from_v": "parameterization",
     "noise_from_x": "parameterization",
-    "open_checkpoint": "training",
-    "open_run": "scale",
+    "objectives": "objectives",
     "pack": "widgets",
     "panel": "widgets",
-    "pick_device": "training",
+    "pick_device": "machine",
     "picture": "plotting",
     "pixels": "widgets",
-    "plain_attention": "scale",
     "positions": "widgets",
-    "prepare_model": "scale",
-    "preset": "recipes",
-    "presets": "recipes",
     "q_posterior": "posterior",
     "q_sample": "forward",
     "q_step": "forward",
     "quadratic_betas": "schedules",
-    "quicken": "scale",
-    "read_checkpoint": "training",
-    "read_cifar10": "data",
-    "read_idx": "data",
-    "read_metrics": "training",
+    "read_model": "models",
     "refuse": "checks",
-    "respace": "schedules",
-    "resume_state": "scale",
-    "run_export": "cli",
-    "run_info": "cli",
-    "run_sample": "cli",
-    "run_train": "cli",
+    "repeat_and_convolve": "unet",
     "sample": "sampling",
-    "save_and_keep": "scale",
-    "save_checkpoint": "training",
     "save_figure": "plotting",
-    "save_grid": "sampling",
-    "save_images": "scale",
-    "save_loss_curve": "training",
-    "scaled_step": "scale",
-    "schedule_from_diffusers": "hub",
-    "schedule_to_diffusers": "hub",
-    "seed_of": "scale",
-    "set_aside": "training",
-    "set_learning_rate": "training",
+    "save_model": "models",
+    "seed_of": "training",
+    "setting": "recipes",
     "show_images": "plotting",
     "sigmoid_betas": "schedules",
-    "simple_loss": "losses",
     "slider": "widgets",
-    "subpixel_upsample": "scale",
     "tabulate": "widgets",
     "tabulate_panel": "widgets",
     "time_embedding": "unet",
-    "to_diffusers": "hub",
     "to_model_range": "data",
     "to_uint8": "data",
-    "train": "training",
-    "train_at_scale": "scale",
-    "train_step": "training",
     "unpack": "widgets",
+    "update": "training",
     "use_style": "plotting",
     "v_from_x": "parameterization",
     "value_at": "widgets",
-    "weights_from_diffusers": "hub",
-    "weights_to_diffusers": "hub",
-    "write_whole": "training",
+    "write_whole": "models",
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",
 }

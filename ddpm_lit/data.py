@@ -2,28 +2,14 @@
 #   chapters/08-training.md
 # Do not edit: change the chapter instead.
 
-"""Images as uint8 tensors: bundled digits, well-known sets, any folder of pictures."""
+"""Data: pictures as bytes, numbers for the model, and the bundled digits."""
 
-import gzip
-import os
-import sys
-import tarfile
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-__all__ = [
-    "DOWNLOADS",
-    "data_cache",
-    "load_dataset",
-    "read_cifar10",
-    "read_idx",
-    "to_model_range",
-    "to_uint8",
-]
+__all__ = ["Dataset", "load_digits", "to_model_range", "to_uint8"]
 
 
 # chapters/08-training.md
@@ -38,187 +24,58 @@ def to_model_range(images: Tensor) -> Tensor:
 def to_uint8(x: Tensor) -> Tensor:
     """Model values to uint8 images; values outside [-1, 1] are clipped.
 
+    Raises ValueError for NaN, which would come out as black.
+
     Explained in chapter 8, Training.
     """
+    if bool(x.isnan().any()):
+        raise ValueError("a picture holds NaN; the network or its weights are broken")
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 # chapters/08-training.md
-def load_dataset(name: str, split: str = "train") -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W), uint8, and labels (N,), int64.
+@dataclass(frozen=True)
+class Dataset:
+    """Examples (N, ...) and what is known of each: `cond[name]` has N entries.
 
-    `name` is "digits" (8 x 8, one channel), "mnist" or "fashion-mnist" (28 x 28, one
-    channel), "cifar10" (32 x 32, three channels), with `split` "train" or "test"; or
-    "folder:PATH" (all images of a folder, labelled by sub-folder; split "train"
-    only). Raises ValueError for an unknown name or split, and for images that do not
-    fit together; FileNotFoundError for a missing folder; OSError when a download
-    fails.
+    `images` are uint8 pictures (N, C, H, W), which may lie in a file, or floats as the
+    model sees them. `identity` tells the content, whatever the name; `flips` asks for
+    every picture to be mirrored with probability 1/2 when it is drawn.
 
     Explained in chapter 8, Training.
     """
-    if name.startswith("folder:"):
-        if split != "train":
-            raise ValueError(f"a folder has no split {split!r}; only 'train'")
-        return _load_folder(Path(name.removeprefix("folder:")))
-    if name != "digits" and name not in DOWNLOADS:
-        known = ", ".join(["digits", *DOWNLOADS])
-        raise ValueError(f"unknown data set {name!r}; choose {known} or folder:PATH")
-    if split not in ("train", "test"):
-        raise ValueError(f"unknown split {split!r}; choose train or test")
-    if name == "cifar10":
-        return read_cifar10(_fetch(name, "cifar-10-binary.tar.gz"), split)
-    if name in DOWNLOADS:
-        head = "train" if split == "train" else "t10k"
-        images = read_idx(_fetch(name, f"{head}-images-idx3-ubyte.gz"))
-        labels = read_idx(_fetch(name, f"{head}-labels-idx1-ubyte.gz"))
-        return images.unsqueeze(1), labels.long()
-    from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    images: Tensor
+    cond: dict[str, Tensor] = field(default_factory=dict)
+    name: str = "data"
+    identity: str = ""
+    flips: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self.images.shape[1:])
+
+    def __getitem__(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The examples at `index`, as the model sees them, and what is known of them."""
+        x = self.images[index]
+        x = to_model_range(x) if x.dtype == torch.uint8 else x
+        return x, {name: value[index] for name, value in self.cond.items()}
+
+
+def load_digits(split: str = "train") -> Dataset:
+    """The digits of scikit-learn, 8 x 8, labelled; every fifth is in split "test".
+
+    Explained in chapter 8, Training.
+    """
+    from sklearn.datasets import load_digits as load
+
+    bunch = load()
     images = torch.tensor(bunch.images * (255 / 16)).round().to(torch.uint8)
     held_out = torch.arange(len(images)) % 5 == 4
-    keep = held_out if split == "test" else ~held_out
-    return images[keep].unsqueeze(1), torch.tensor(bunch.target)[keep]
-
-
-# chapters/08-training.md
-def _load_folder(folder: Path) -> tuple[Tensor, Tensor]:
-    """All images below a folder, which must agree in size and number of channels."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder; give folder:PATH of images")
-    endings = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in endings)
-    if not paths:
-        raise ValueError(f"no images in {folder}; expected files such as .png or .jpg")
-    names = sorted({str(p.parent) for p in paths})
-    images: list[Tensor] = []
-    first = paths[0]
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                if image.mode.startswith("I;16"):  # keep the upper of two bytes
-                    pixels = (np.array(image) >> 8).astype(np.uint8)
-                else:
-                    grey = image.mode in ("1", "L", "LA")
-                    pixels = np.array(image.convert("L" if grey else "RGB"))
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"cannot read {path} as an image: {error}") from None
-        tensor = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(
-            2, 0, 1
-        )
-        if images and tensor.shape != images[0].shape:
-            raise ValueError(
-                f"{path} has (channels, height, width) {tuple(tensor.shape)} but "
-                f"{first} has {tuple(images[0].shape)}; all images must agree"
-            )
-        images.append(tensor)
-    labels = torch.tensor([names.index(str(p.parent)) for p in paths])
-    return torch.stack(images), labels
-
-
-# chapters/08-training.md
-# Data set -> its address, and the md5 sum of each of its files.
-DOWNLOADS: dict[str, tuple[str, dict[str, str]]] = {
-    "mnist": (
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        {
-            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-            "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-        },
-    ),
-    "fashion-mnist": (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        {
-            "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-            "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-            "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
-        },
-    ),
-    "cifar10": (
-        "https://www.cs.toronto.edu/~kriz/",
-        {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
-    ),
-}
-
-
-def data_cache() -> Path:
-    """Where downloads are kept: $DDPM_LIT_DATA, or the user's cache folder.
-
-    Explained in chapter 8, Training.
-    """
-    import pooch
-
-    return Path(os.environ.get("DDPM_LIT_DATA") or pooch.os_cache("ddpm_lit"))
-
-
-def _fetch(name: str, file: str) -> Path:
-    """The local path of a data set's file, downloaded when it is not there yet."""
-    import pooch
-
-    address, sums = DOWNLOADS[name]
-    folder = data_cache() / name.replace("-", "_")
-    try:
-        path = pooch.retrieve(
-            address + file,
-            known_hash=f"md5:{sums[file]}",
-            fname=file,
-            path=folder,
-            progressbar=sys.stderr.isatty(),
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise OSError(
-            f"cannot get {address + file}: {reason}; check the network, or put the "
-            f"file into {folder}"
-        ) from None
-    return Path(path)
-
-
-# chapters/08-training.md
-def read_idx(path: str | Path) -> Tensor:
-    """The uint8 array of an idx file, gzipped or not, in its own shape.
-
-    Raises ValueError when the file is damaged or holds another kind of number.
-
-    Explained in chapter 8, Training.
-    """
-    opened = gzip.open if Path(path).suffix == ".gz" else open
-    try:
-        with opened(path, "rb") as file:
-            content = file.read()
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is damaged: {error}; delete it") from None
-    dims = content[3] if len(content) > 3 else 0
-    sizes = np.frombuffer(content[4 : 4 + 4 * dims], ">u4").astype(int)
-    start = 4 + 4 * dims
-    whole = len(sizes) == dims and len(content) == start + sizes.prod()
-    if content[:3] != b"\0\0\x08" or not whole:
-        raise ValueError(f"{path} is no complete idx file of bytes; delete it")
-    array = np.frombuffer(content, np.uint8, offset=start).reshape(sizes)
-    return torch.from_numpy(array.copy())
-
-
-def read_cifar10(path: str | Path, split: str = "train") -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32), uint8, and labels (N,) of CIFAR-10's binary archive.
-
-    Raises ValueError when the archive is damaged or holds no batch of that split.
-
-    Explained in chapter 8, Training.
-    """
-    head, records = "data_batch_" if split == "train" else "test_batch", []
-    try:
-        with tarfile.open(path) as archive:
-            for name in sorted(archive.getnames()):
-                if Path(name).name.startswith(head) and name.endswith(".bin"):
-                    file = archive.extractfile(name)
-                    assert file is not None
-                    records.append(np.frombuffer(file.read(), np.uint8))
-        rows = np.concatenate(records).reshape(-1, 3073)
-    except (tarfile.TarError, EOFError, ValueError, gzip.BadGzipFile) as error:
-        reason = f"is no CIFAR-10 archive: {error}"
-        raise ValueError(f"{path} {reason}; delete it") from None
-    labels = torch.from_numpy(rows[:, 0].astype(np.int64))
-    return torch.from_numpy(rows[:, 1:].reshape(-1, 3, 32, 32).copy()), labels
+    keep = {"train": ~held_out, "test": held_out}[split]
+    cond = {"label": torch.tensor(bunch.target)[keep]}
+    return Dataset(images[keep].unsqueeze(1), cond, "digits", f"digits {split}")

@@ -6,16 +6,16 @@
 """The evidence lower bound, term by term, and its unit of bits per dimension."""
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ddpm_lit.denoiser import Denoiser, check_choice
 from ddpm_lit.forward import q_sample
 from ddpm_lit.parameterization import mean_from_noise
 from ddpm_lit.posterior import q_posterior
-from ddpm_lit.schedules import NoiseSchedule, at_step
+from ddpm_lit.schedules import at_step
 
 __all__ = ["ElboTerms", "bits_per_dim", "elbo_terms", "gaussian_kl", "level_log_prob"]
 
@@ -92,13 +92,13 @@ class ElboTerms(NamedTuple):
 
 @torch.no_grad()
 def elbo_terms(
-    model: Callable[[Tensor, Tensor], Tensor],
+    model: Denoiser,
     x: Tensor,
-    schedule: NoiseSchedule,
     *,
     variance: str = "beta",
     levels: int | None = None,
     generator: torch.Generator | None = None,
+    **cond: Tensor,
 ) -> ElboTerms:
     """Estimate the three terms for data x (B, ...) with one fresh z_t per step.
 
@@ -108,8 +108,8 @@ def elbo_terms(
 
     Explained in chapter 6, Predicting the noise.
     """
-    if variance not in ("beta", "beta_tilde"):
-        raise ValueError(f"variance {variance!r} is neither 'beta' nor 'beta_tilde'")
+    check_choice("variance", variance, ("beta", "beta_tilde"))
+    schedule = model.schedule.to(x.device)
     table = schedule.beta if variance == "beta" else schedule.beta_tilde.clone()
     if variance == "beta_tilde":
         table[1] = table[2] if schedule.T > 1 else schedule.beta[1]
@@ -122,7 +122,7 @@ def elbo_terms(
             x.shape, generator=generator, device=x.device, dtype=x.dtype
         )
         z = q_sample(x, t, noise, schedule)
-        guess = model(z, torch.full((len(x),), t, device=x.device))
+        guess = model(z, t, **cond).noise
         mean, v = mean_from_noise(z, guess, t, schedule), at_step(table, t, x)
         if t > 1:
             target, tilde = q_posterior(x, z, t, schedule)

@@ -7,7 +7,7 @@
 import numpy as np
 from torch import Tensor
 
-from ddpm_lit.data import load_dataset, to_model_range
+from ddpm_lit.data import load_digits, to_model_range
 
 __all__ = ["DigitJudge", "frechet_distance"]
 
@@ -20,13 +20,13 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     Explained in chapter 9, Sampling.
     """
-    from scipy.linalg import eigvals
-
     c_a, c_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     # The trace of the root is the sum of the roots of the product's eigenvalues,
     # which are real and not negative but for rounding.
     roots = np.sqrt(
-        np.clip(eigvals(np.atleast_2d(c_a) @ np.atleast_2d(c_b)).real, 0, None)
+        np.clip(
+            np.linalg.eigvals(np.atleast_2d(c_a) @ np.atleast_2d(c_b)).real, 0, None
+        )
     )
     shift = ((a.mean(0) - b.mean(0)) ** 2).sum()
     return float(shift + np.trace(np.atleast_2d(c_a + c_b)) - 2 * roots.sum())
@@ -45,16 +45,16 @@ class DigitJudge:
     def __init__(self, seed: int = 0) -> None:
         from sklearn.neural_network import MLPClassifier
 
-        images, labels = load_dataset("digits", "train")
-        x = to_model_range(images)
+        digits, held_out = load_digits(), load_digits("test")
+        x, labels = to_model_range(digits.images), digits.cond["label"]
         self.real, self.unseen = self._flat(x), x[1::2]
         self.net = MLPClassifier((64, 16), max_iter=400, alpha=1.0, random_state=seed)
         self.net.fit(self.real[::2], labels[::2].numpy())
         self.scale = np.ones(16)
         self.scale = self.features(self.real[::2]).std(0) + 1e-6
-        held_out, truth = load_dataset("digits", "test")
-        self.held_out = self._flat(to_model_range(held_out))
-        self.accuracy = float(self.net.score(self.held_out, truth.numpy()))
+        self.held_out = self._flat(to_model_range(held_out.images))
+        truth = held_out.cond["label"].numpy()
+        self.accuracy = float(self.net.score(self.held_out, truth))
 
     @staticmethod
     def _flat(x: Tensor) -> np.ndarray:

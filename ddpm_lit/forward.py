@@ -52,6 +52,5 @@ def q_sample(
     Explained in chapter 2, The diffusion kernel.
     """
     check_same_shape("noise", noise, "x", x)
-    signal = at_step(schedule.alpha_bar.sqrt(), t, x)
-    spread = at_step((1 - schedule.alpha_bar).sqrt(), t, x)
+    signal, spread = at_step(schedule.signal, t, x), at_step(schedule.spread, t, x)
     return signal * x + spread * noise

@@ -2,17 +2,15 @@
 #   chapters/06-noise-prediction.md
 # Do not edit: change the chapter instead.
 
-"""Training losses: the weights that the bound demands, and the simple loss."""
-
-from collections.abc import Callable
+"""The weight that the bound puts on an error of each step."""
 
 import torch
 from torch import Tensor
 
-from ddpm_lit.forward import q_sample
+from ddpm_lit.denoiser import check_choice
 from ddpm_lit.schedules import NoiseSchedule, at_step
 
-__all__ = ["check_range", "kl_weight", "simple_loss"]
+__all__ = ["kl_weight"]
 
 
 # chapters/06-noise-prediction.md
@@ -27,57 +25,9 @@ def kl_weight(
 
     Explained in chapter 6, Predicting the noise.
     """
+    check_choice("variance", variance, ("beta", "beta_tilde"))
     beta, alpha_bar = schedule.beta, schedule.alpha_bar
-    if variance not in ("beta", "beta_tilde"):
-        raise ValueError(f"variance {variance!r} is neither 'beta' nor 'beta_tilde'")
     v = beta if variance == "beta" else schedule.beta_tilde
     weight = beta**2 / (2 * v * (1 - beta) * (1 - alpha_bar))
     steps = torch.as_tensor(t, device=weight.device)
     return at_step(weight, steps, weight.new_empty(steps.numel())).reshape(steps.shape)
-
-
-# chapters/06-noise-prediction.md
-def simple_loss(
-    model: Callable[[Tensor, Tensor], Tensor],
-    x: Tensor,
-    schedule: NoiseSchedule,
-    *,
-    t: Tensor | None = None,
-    noise: Tensor | None = None,
-    generator: torch.Generator | None = None,
-    data_range: tuple[float, float] | None = (-1.0, 1.0),
-) -> Tensor:
-    """Mean squared error of the predicted noise, a scalar (eq-simple-loss).
-
-    x is (B, ...). t (B,) and noise are drawn when not given, from `generator`, whose
-    device must be x's. Data outside `data_range` raise ValueError; pass None for data
-    that are not images, or when the check was made before. See Ho et al. (2020),
-    eq. 14.
-
-    Explained in chapter 6, Predicting the noise.
-    """
-    if data_range is not None:
-        check_range(x, *data_range)
-    if t is None:
-        t = torch.randint(
-            1, schedule.T + 1, (len(x),), generator=generator, device=x.device
-        )
-    if noise is None:
-        noise = torch.randn(
-            x.shape, generator=generator, device=x.device, dtype=x.dtype
-        )
-    z = q_sample(x, t, noise, schedule)
-    return torch.nn.functional.mse_loss(model(z, t), noise)
-
-
-def check_range(x: Tensor, low: float, high: float) -> None:
-    """Raise ValueError when a value of x lies outside [low, high] or is NaN.
-
-    Explained in chapter 6, Predicting the noise.
-    """
-    least, most = float(x.min()), float(x.max())
-    if not (least >= low - 1e-6 and most <= high + 1e-6):
-        raise ValueError(
-            f"data range from {least:.4g} to {most:.4g}, but [{low:g}, {high:g}] is "
-            "expected; scale uint8 images by x / 127.5 - 1"
-        )

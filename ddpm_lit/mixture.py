@@ -21,7 +21,8 @@ class GaussianMixture:
 
     `weights` (K,) are positive and are normalized; `means` is (K,) for scalar data or
     (K, D); `stds` is (K,), positive. Data and latents have shape (B, D). A mixture
-    whose `noise` method gets its schedule is a model like any other. See eq-mixture.
+    whose `noise` method gets its schedule answers as a perfect network would. See
+    eq-mixture.
 
     Explained in chapter 4, The reverse process: why a Gaussian?
     """
@@ -74,7 +75,7 @@ class GaussianMixture:
 
     def noise(self, z: Tensor, t: Tensor | int, schedule: NoiseSchedule) -> Tensor:
         """The best guess E[noise | z_t], shape of z (eq-best-noise)."""
-        spread = at_step((1 - schedule.alpha_bar).sqrt(), t, z)
+        spread = at_step(schedule.spread, t, z)
         return -spread * self.score(z, t, schedule)
 
     def reverse(

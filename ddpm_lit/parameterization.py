@@ -23,8 +23,7 @@ def _roots(
     t: Tensor | int, like: Tensor, schedule: NoiseSchedule
 ) -> tuple[Tensor, Tensor]:
     """Signal and noise factors of eq-jump, shaped to multiply `like`."""
-    signal = at_step(schedule.alpha_bar.sqrt(), t, like)
-    return signal, at_step((1 - schedule.alpha_bar).sqrt(), t, like)
+    return at_step(schedule.signal, t, like), at_step(schedule.spread, t, like)
 
 
 def x_from_noise(
@@ -56,8 +55,7 @@ def mean_from_noise(
 
     Explained in chapter 6, Predicting the noise.
     """
-    beta = at_step(schedule.beta, t, z)
-    spread = at_step((1 - schedule.alpha_bar).sqrt(), t, z)
+    beta, spread = at_step(schedule.beta, t, z), at_step(schedule.spread, t, z)
     return (z - beta / spread * noise) / (1 - beta).sqrt()
 
 

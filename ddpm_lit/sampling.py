@@ -2,164 +2,82 @@
 #   chapters/09-sampling.md
 # Do not edit: change the chapter instead.
 
-"""Sampling: the reverse chain, Algorithm 2."""
+"""Sampling: the one chain from noise to examples."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
+from itertools import pairwise
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from ddpm_lit.data import to_uint8
-from ddpm_lit.parameterization import mean_from_noise, x_from_noise
-from ddpm_lit.posterior import q_posterior
-from ddpm_lit.schedules import NoiseSchedule, at_step, respace
+from ddpm_lit.samplers import Predict, Sampler, ddpm
+from ddpm_lit.schedules import NoiseSchedule, kept_steps
+from ddpm_lit.training import seed_of
 
-__all__ = ["ancestral_step", "draw_noise", "sample", "save_grid"]
-
-
-# chapters/09-sampling.md
-def ancestral_step(
-    model: Callable[[Tensor, Tensor], Tensor],
-    z: Tensor,
-    t: int,
-    schedule: NoiseSchedule,
-    noise: Tensor,
-    *,
-    variance: str = "beta",
-    clip: bool = True,
-) -> Tensor:
-    """Draw z_{t-1} given z_t (B, ...), with the given standard normal noise.
-
-    `variance` is "beta" or "beta_tilde"; `clip` bounds the implied picture to
-    [-1, 1]. At t = 1 the mean is returned and the noise is not used. See eq-decoder
-    and eq-posterior-mean; Ho et al. (2020), Algorithm 2.
-
-    Explained in chapter 9, Sampling.
-    """
-    if variance not in ("beta", "beta_tilde"):
-        raise ValueError(f"variance {variance!r} is neither 'beta' nor 'beta_tilde'")
-    guess = model(z, torch.full((len(z),), t, device=z.device))
-    if clip:
-        x = x_from_noise(z, guess, t, schedule).clamp(-1, 1)
-        mean, _ = q_posterior(x, z, t, schedule)
-    else:
-        mean = mean_from_noise(z, guess, t, schedule)
-    if t == 1:
-        return mean
-    table = schedule.beta if variance == "beta" else schedule.beta_tilde
-    return mean + at_step(table.sqrt(), t, z) * noise
-
-
-# chapters/09-sampling.md
-def draw_noise(
-    shape: tuple[int, ...],
-    generator: torch.Generator | list[torch.Generator] | None,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Standard normal noise (B, ...) on `device`, from one source or B of them.
-
-    Raises ValueError when the number of generators is not B.
-
-    Explained in chapter 9, Sampling.
-    """
-    if not isinstance(generator, list):
-        where = generator.device if generator is not None else device
-        drawn = torch.randn(shape, generator=generator, device=where, dtype=dtype)
-    elif len(generator) != shape[0]:
-        raise ValueError(f"{len(generator)} generators for {shape[0]} images")
-    else:
-        each = [
-            torch.randn(shape[1:], generator=g, device=g.device, dtype=dtype)
-            for g in generator
-        ]
-        drawn = torch.stack(each)
-    if drawn.device.type == "cpu" and device.type == "cuda":
-        drawn = drawn.pin_memory()  # so that the copy need not wait for the GPU
-    return drawn.to(device, non_blocking=True)
+__all__ = ["Noise", "chain", "sample"]
 
 
 # chapters/09-sampling.md
 @torch.no_grad()
-def sample(
-    model: Callable[[Tensor, Tensor], Tensor],
+def chain(
+    predict: Predict,
     schedule: NoiseSchedule,
-    shape: tuple[int, ...],
+    z: Tensor,
     *,
-    sampler: str = "ddpm",
-    steps: int | None = None,
-    init: Tensor | None = None,
-    generator: torch.Generator | list[torch.Generator] | None = None,
-    clip: bool = True,
-    progress: bool = True,
-    variance: str = "beta",
-    on_step: Callable[[int, Tensor], None] | None = None,
-) -> Tensor:
-    """Draw a batch of the given shape (B, ...) from a noise model.
+    sampler: Sampler = ddpm,
+    steps: int | Sequence[int] | None = None,
+    start: int | None = None,
+    noise: Callable[[], Tensor] | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Every (s, z_s) on the way from z at step `start` (T when None) down to 0.
 
-    `steps` keeps that many of the T steps. `init` replaces the starting noise.
-    `generator` decides every draw; its device is where noise is made; a list holds
-    one for each image. `on_step(t, z)` sees each z_{t-1} with t - 1 in the schedule's
-    own count. Returns float tensors on the schedule's device, in [-1, 1] when `clip`.
-    Raises ValueError for an unknown sampler or variance, steps out of range, or an
-    init or a list of generators of another length.
+    z is (B, ...), on the device that is to work; `predict` is a Denoiser or what was
+    made of one. `steps` is a count or a list, see `kept_steps`. `noise` draws like z.
 
     Explained in chapter 9, Sampling.
     """
-    if sampler != "ddpm":
-        raise ValueError(f"unknown sampler {sampler!r}; choose ddpm")
-    if init is not None and tuple(init.shape) != tuple(shape):
-        raise ValueError(
-            f"init has shape {tuple(init.shape)}, but shape is {tuple(shape)}"
-        )
-    device = schedule.alpha_bar.device
-    short, kept = respace(schedule, schedule.T if steps is None else steps)
-    draw = partial(draw_noise, shape, generator, device)
+    draw = noise or partial(torch.randn_like, z)
+    tables, past = schedule.to("cpu"), []
+    for t, s in pairwise(kept_steps(schedule.T, steps, start)):
+        z = sampler(predict, z, t, s, tables, draw, past)
+        yield s, z
 
-    def at_old_step(z: Tensor, t: Tensor) -> Tensor:
-        return model(z, kept[t])
 
-    z = draw() if init is None else init.to(device)
-    for t in tqdm(range(short.T, 0, -1), disable=not progress, unit="step"):
-        noise = draw(z.dtype)
-        z = ancestral_step(
-            at_old_step, z, t, short, noise, variance=variance, clip=clip
-        )
-        if on_step is not None:
-            on_step(int(kept[t - 1]), z)
+def sample(predict: Predict, schedule: NoiseSchedule, z: Tensor, **how: Any) -> Tensor:
+    """The end of the chain that `how` describes, shape of z.
+
+    Explained in chapter 9, Sampling.
+    """
+    for _, z in chain(predict, schedule, z, **how):
+        pass
     return z
 
 
 # chapters/09-sampling.md
-def save_grid(
-    x: Tensor, path: str | Path, columns: int | None = None, scale: int = 4
-) -> None:
-    """Write images x (N, C, H, W) in [-1, 1] as one PNG, each pixel `scale` wide.
+class Noise:
+    """Standard normal noise; each example has a source of its own.
 
-    The file appears only when it is complete. Raises ValueError for no images, or a
-    name that does not end in .png.
+    Example i follows from (seed, i) alone. Calling it draws (len(numbers), *size).
 
     Explained in chapter 9, Sampling.
     """
-    if len(x) == 0 or Path(path).suffix.lower() != ".png":
-        raise ValueError(f"{len(x)} images to {path}: give at least one, and a .png")
-    columns = columns or math.ceil(len(x) ** 0.5)
-    rows = -(-len(x) // columns)
-    height, width = x.shape[2] * scale + 2, x.shape[3] * scale + 2
-    sheet = np.full((rows * height + 2, columns * width + 2, x.shape[1]), 255, np.uint8)
-    pixels = to_uint8(x).cpu().permute(0, 2, 3, 1).numpy()
-    for i, image in enumerate(pixels):
-        top, left = i // columns * height + 2, i % columns * width + 2
-        big = image.repeat(scale, 0).repeat(scale, 1)
-        sheet[top : top + height - 2, left : left + width - 2] = big
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(path.name + ".partial")
-    Image.fromarray(sheet.squeeze()).save(partial_path, format="PNG")
-    partial_path.replace(path)
+
+    def __init__(
+        self,
+        seed: int,
+        numbers: Sequence[int],
+        size: tuple[int, ...],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.size, self.device = size, torch.device(device)
+        self.sources = [
+            torch.Generator().manual_seed(seed_of("example", seed, i)) for i in numbers
+        ]
+
+    def __call__(self) -> Tensor:
+        drawn = torch.stack([torch.randn(self.size, generator=s) for s in self.sources])
+        if self.device.type == "cuda":
+            drawn = drawn.pin_memory()  # so that the copy need not wait for the GPU
+        return drawn.to(self.device, non_blocking=True)

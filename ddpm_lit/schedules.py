@@ -6,6 +6,8 @@
 """Noise schedules: how much noise each step adds, and what follows from it."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -15,10 +17,11 @@ __all__ = [
     "SCHEDULES",
     "at_step",
     "cosine_betas",
+    "jump",
+    "kept_steps",
     "linear_betas",
     "make_schedule",
     "quadratic_betas",
-    "respace",
     "sigmoid_betas",
 ]
 
@@ -28,9 +31,10 @@ class NoiseSchedule:
     """Coefficients of the forward process, float64, indexed by t = 0..T.
 
     `betas` holds beta_1..beta_T, each in (0, 1). `beta[0]` is 0 and `alpha_bar[0]`
-    is 1; `snr[0]` is infinite and `beta_tilde[0]` is 0. Raises ValueError for betas
-    that are not a non-empty list of numbers in (0, 1). See eq-alpha-bar, eq-snr,
-    eq-beta-tilde; Ho et al. (2020), section 2.
+    is 1; `signal` and `spread` are the roots of alpha_bar and of the rest; `snr[0]` is
+    infinite and `beta_tilde[0]` is 0. Raises ValueError for betas that are not a
+    non-empty list of numbers in (0, 1). See eq-alpha-bar, eq-snr, eq-beta-tilde;
+    Ho et al. (2020), section 2.
 
     Explained in chapter 1, The forward process.
     """
@@ -40,6 +44,7 @@ class NoiseSchedule:
         _check_betas(betas)
         self.beta = torch.cat([betas.new_zeros(1), betas])
         self.alpha_bar = torch.cumprod(1 - self.beta, dim=0)
+        self.signal, self.spread = self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()
         self.snr = self.alpha_bar / (1 - self.alpha_bar)
         before = torch.cat([betas.new_ones(1), self.alpha_bar[:-1]])
         self.beta_tilde = self.beta * (1 - before) / (1 - self.alpha_bar)
@@ -49,6 +54,11 @@ class NoiseSchedule:
     def T(self) -> int:
         """Number of steps."""
         return len(self.beta) - 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tables are."""
+        return self.beta.device
 
     def to(self, device: str | torch.device) -> "NoiseSchedule":
         """The same schedule with its tables on another device."""
@@ -101,7 +111,9 @@ def at_step(table: Tensor, t: Tensor | int, like: Tensor) -> Tensor:
             raise ValueError(
                 f"t = {bad} is not a step; t runs from 1 to {len(table) - 1}"
             )
-    picked = table.to(like.device)[t].to(like.dtype)
+    if table.device != like.device:  # cast first: Apple's GPUs have no float64
+        table = table.to(like.dtype).to(like.device)
+    picked = table[t].to(like.dtype)
     return picked.reshape(-1, *[1] * (like.ndim - 1))
 
 
@@ -173,18 +185,37 @@ def make_schedule(name: str, T: int) -> NoiseSchedule:
 
 
 # chapters/09-sampling.md
-def respace(schedule: NoiseSchedule, steps: int) -> tuple[NoiseSchedule, Tensor]:
-    """A schedule of fewer steps, and the old t (steps + 1,) of each new one.
+def jump(t: int, s: int, schedule: NoiseSchedule) -> tuple[float, float, float, float]:
+    """alpha_bar of t and of s < t, then beta and beta_tilde of the one step between.
 
-    The kept steps are evenly spaced and end at T; entry 0 is 0. Raises ValueError
-    unless 1 <= steps <= T. See eq-respace; Nichol and Dhariwal (2021), section 4.
+    See eq-respace, eq-beta-tilde.
 
     Explained in chapter 9, Sampling.
     """
-    if not 1 <= steps <= schedule.T:
-        raise ValueError(f"steps = {steps} is not in 1..{schedule.T}")
-    device = schedule.alpha_bar.device
-    kept = -(-torch.arange(steps + 1) * schedule.T // steps)
-    alpha_bar = schedule.alpha_bar.cpu().double()[kept]
-    betas = 1 - alpha_bar[1:] / alpha_bar[:-1]
-    return NoiseSchedule(betas).to(device), kept.to(device)
+    a, b = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])
+    beta = 1 - a / b
+    return a, b, beta, beta * (1 - b) / (1 - a)
+
+
+def kept_steps(
+    T: int, steps: int | Sequence[int] | None = None, start: int | None = None
+) -> list[int]:
+    """The steps that a chain visits, from `start` (T when None) down to 0.
+
+    `steps` is their number, evenly spaced, or the falling list itself without the 0;
+    None visits every one. Raises ValueError for steps that are not in 1..start.
+
+    Explained in chapter 9, Sampling.
+    """
+    top = T if start is None else start
+    if not 1 <= top <= T:
+        raise ValueError(f"start = {top} is not in 1..{T}")
+    if isinstance(steps, Sequence):
+        falling = all(a > b for a, b in pairwise([top + 1, *steps, 0]))
+        if not steps or not falling:
+            raise ValueError(f"steps {list(steps)} do not fall from {top} to 1")
+        return [*map(int, steps), 0]
+    count = top if steps is None else steps
+    if not isinstance(count, int) or not 1 <= count <= top:
+        raise ValueError(f"steps = {count} is not a whole number in 1..{top}")
+    return [round(top - k * (top / count)) for k in range(count)] + [0]

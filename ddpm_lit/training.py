@@ -2,65 +2,147 @@
 #   chapters/08-training.md
 # Do not edit: change the chapter instead.
 
-"""Training: Algorithm 1, averaged weights, checkpoints."""
+"""Training: Algorithm 1, the one loop, and what it draws from."""
 
 import copy
-import json
-import math
-import os
-import shutil
-import signal
-import time
+import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
-import matplotlib
 import torch
-from matplotlib.figure import Figure
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from ddpm_lit.data import load_dataset, to_model_range
-from ddpm_lit.losses import simple_loss
-from ddpm_lit.plotting import picture, use_style
-from ddpm_lit.schedules import NoiseSchedule, make_schedule
-from ddpm_lit.unet import UNet, UNetConfig, time_embedding
+from ddpm_lit.data import Dataset
+from ddpm_lit.denoiser import Denoiser
+from ddpm_lit.machine import Machine
+from ddpm_lit.recipes import Optim
 
 __all__ = [
-    "CHECKPOINT",
-    "Checkpoint",
+    "Batch",
     "EMA",
-    "LOG_EVERY",
-    "NoiseMLP",
-    "REPLACED",
-    "TrainConfig",
-    "TrainState",
-    "TrainingDiverged",
-    "begin_run",
-    "catch_signals",
-    "explain_divergence",
-    "finish_run",
-    "fit_to_data",
-    "keep_metrics",
-    "learning_rate_factor",
-    "load_checkpoint",
-    "open_checkpoint",
-    "pick_device",
-    "read_checkpoint",
-    "read_metrics",
-    "save_checkpoint",
-    "save_loss_curve",
-    "set_aside",
-    "set_learning_rate",
-    "train",
-    "train_step",
-    "write_whole",
+    "PART",
+    "Shuffle",
+    "State",
+    "draw_batch",
+    "drawn_from",
+    "fit",
+    "learning_rate",
+    "seed_of",
+    "update",
 ]
+
+
+# chapters/08-training.md
+def seed_of(purpose: str, *numbers: int) -> int:
+    """A seed in 0..2^63 - 1 for a purpose, which depends on all the numbers.
+
+    Explained in chapter 8, Training.
+    """
+    text = ",".join([purpose, *map(str, numbers)]).encode()
+    digest = hashlib.blake2b(text, digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Shuffle:
+    """The endless order of `count` examples: a new permutation for each epoch.
+
+    Explained in chapter 8, Training.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self.known: dict[int, Tensor] = {}
+
+    def epoch(self, number: int) -> Tensor:
+        """The order (count,), int64, of one epoch, from 0."""
+        if number not in self.known:
+            source = torch.Generator().manual_seed(seed_of("epoch", self.seed, number))
+            # A batch reaches into the next epoch, never back by more than one.
+            self.known = {k: v for k, v in self.known.items() if k >= number - 1}
+            self.known[number] = torch.randperm(self.count, generator=source)
+        return self.known[number]
+
+    def take(self, start: int, size: int) -> Tensor:
+        """Indices (size,) of the examples at positions start .. start + size - 1."""
+        parts = []
+        while size > 0:
+            number, offset = divmod(start, self.count)
+            part = self.epoch(number)[offset : offset + size]
+            parts.append(part)
+            start, size = start + len(part), size - len(part)
+        return torch.cat(parts)
+
+
+# chapters/08-training.md
+@dataclass(frozen=True)
+class Batch:
+    """Examples x (B, ...), their steps t (B,), their noise, and what is known of them.
+
+    Explained in chapter 8, Training.
+    """
+
+    x: Tensor
+    t: Tensor
+    noise: Tensor
+    cond: dict[str, Tensor]
+
+    def split(self, parts: int) -> "list[Batch]":
+        """Equal parts, in order."""
+        names = list(self.cond)
+        rows = [self.x, self.t, self.noise, *self.cond.values()]
+        pieces = zip(*(row.chunk(parts) for row in rows), strict=True)
+        return [
+            Batch(x, t, noise, dict(zip(names, cond, strict=True)))
+            for x, t, noise, *cond in pieces
+        ]
+
+
+PART = 64  # examples whose noise has one seed
+
+
+def draw_batch(
+    data: Dataset,
+    order: Shuffle,
+    step: int,
+    model: Denoiser,
+    optim: Optim,
+    machine: Machine,
+) -> Batch:
+    """This process's part of the batch of `step` = 0, 1, ..., on its device.
+
+    All that is drawn depends on the seed and the step alone. Of what is known of the
+    examples the batch holds what the network can be told.
+
+    Explained in chapter 8, Training.
+    """
+    count = optim.batch_size
+    first, last = ((machine.rank + k) * count // machine.size for k in (0, 1))
+    source = torch.Generator().manual_seed(seed_of("step", optim.seed, step))
+    t = torch.randint(1, model.schedule.T + 1, (count,), generator=source)
+    mirrored = torch.rand(count, generator=source) < 0.5
+    x, known = data[order.take(step * count + first, last - first)]
+    if data.flips:
+        where = mirrored[first:last, None, None, None].to(x.device)
+        x = torch.where(where, x.flip(-1), x)
+    x = machine.place(x)
+    noise = torch.cat(
+        [
+            torch.randn(
+                (PART, *data.shape),
+                generator=torch.Generator(machine.device).manual_seed(
+                    seed_of("noise", optim.seed, step, part)
+                ),
+                device=machine.device,
+                dtype=x.dtype,
+            )
+            for part in range(first // PART, -(-last // PART))
+        ]
+    )
+    skipped = first % PART
+    noise = machine.place(noise[skipped : skipped + last - first])
+    cond = {k: machine.place(v) for k, v in known.items() if k in model.conditions}
+    return Batch(x, machine.place(t[first:last]), noise, cond)
 
 
 # chapters/08-training.md
@@ -99,653 +181,129 @@ class EMA:
 
 
 # chapters/08-training.md
-def train_step(
-    model: nn.Module,
-    x: Tensor,
-    schedule: NoiseSchedule,
-    optimizer: torch.optim.Optimizer,
-    ema: EMA | None = None,
-    *,
-    clip: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """One step of Algorithm 1 on a batch x (B, ...); returns the loss, detached.
-
-    `clip` bounds the norm of the gradient. The data's range is not checked here; see
-    Ho et al. (2020), Algorithm 1.
-
-    Explained in chapter 8, Training.
-    """
-    loss = simple_loss(model, x, schedule, generator=generator, data_range=None)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    if ema is not None:
-        ema.update(model)
-    return loss.detach()
-
-
-# chapters/08-training.md
-def learning_rate_factor(step: int, warmup: int, flat_until: int, steps: int) -> float:
-    """Factor of the learning rate at step 0..steps-1, in (0, 1] (eq-learning-rate).
-
-    Explained in chapter 8, Training.
-    """
-    rise = (step + 1) / warmup if warmup else 1.0
-    fall = (steps - step) / (steps - flat_until) if flat_until < steps else 1.0
-    return min(rise, fall, 1.0)
-
-
-# chapters/08-training.md
-class NoiseMLP(nn.Module):
-    """A noise predictor for points: z (B, D) and t (B,) to noise (B, D).
-
-    Dense layers over z and the time embedding; for data without pixels.
-
-    Explained in chapter 8, Training.
-    """
-
-    def __init__(self, dims: int = 1, width: int = 128, depth: int = 3) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Linear(dims + 32, width), nn.SiLU()]
-        for _ in range(depth - 1):
-            layers += [nn.Linear(width, width), nn.SiLU()]
-        self.net = nn.Sequential(*layers, nn.Linear(width, dims))
-
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        return self.net(torch.cat([z, time_embedding(t, 32).to(z.dtype)], dim=1))
-
-
-# chapters/08-training.md
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that defines a training run; the defaults train digits on a CPU.
-
-    `model.in_channels` and `image_size` (height, width) are taken from the data when
-    training starts. Raises ValueError for values out of range.
-
-    Explained in chapter 8, Training.
-    """
-
-    data: str = "digits"
-    out: str = "runs/digits"
-    schedule: str = "cosine"
-    T: int = 1000
-    model: UNetConfig = field(default_factory=UNetConfig)
-    steps: int = 1300
-    batch_size: int = 128
-    learning_rate: float = 4e-3
-    warmup_steps: int = 100
-    flat_fraction: float = 0.5
-    ema_decay: float = 0.99
-    clip: float = 1.0
-    save_every: int = 500
-    seed: int = 0
-    device: str = "auto"
-    image_size: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.model, dict):
-            object.__setattr__(self, "model", UNetConfig(**self.model))
-        if self.image_size is not None:
-            object.__setattr__(self, "image_size", tuple(self.image_size))
-        for name in ("steps", "batch_size", "save_every", "learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive")
-        if not 0 <= self.flat_fraction <= 1:
-            raise ValueError(f"flat_fraction = {self.flat_fraction} is not in [0, 1]")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay = {self.ema_decay} is not in [0, 1)")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps = {self.warmup_steps} must not be negative")
-        make_schedule(self.schedule, self.T)
-
-
-# chapters/08-training.md
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" takes a GPU when there is one.
-
-    Raises ValueError for a device that torch does not know or cannot use here.
-
-    Explained in chapter 8, Training.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "meta":
-        raise ValueError("device 'meta' holds no numbers; choose cpu or a GPU")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used here: {reason}") from None
-    return device
-
-
-# chapters/08-training.md
-CHECKPOINT = "checkpoint.safetensors"
-REPLACED = "replaced-run"
-
-
 @dataclass
-class TrainState:
-    """What changes while training: model, optimizer, average, random numbers, step.
+class State:
+    """What changes while training; no random numbers, they follow from the step.
 
     Explained in chapter 8, Training.
     """
 
-    model: UNet
-    optimizer: torch.optim.Adam
+    denoiser: Denoiser
     ema: EMA
-    generator: torch.Generator
+    adam: torch.optim.Adam
     step: int = 0
 
     @staticmethod
     def fresh(
-        config: TrainConfig, device: torch.device, fused: bool | None = None
-    ) -> "TrainState":
-        """A new state; also seeds torch's global generators, which dropout uses.
+        denoiser: Denoiser, optim: Optim, machine: Machine, fused: bool | None = None
+    ) -> "State":
+        """The state before the first step, on the machine's device.
 
-        `fused` asks for Adam in one kernel; None, where the device has it.
+        `fused` asks for Adam in one kernel; None, where the device has it. Raises
+        ValueError for a denoiser that has nothing to learn.
         """
-        torch.manual_seed(config.seed)
-        model = UNet(config.model).to(device)
-        fused = device.type in ("cpu", "cuda") if fused is None else fused
-        rate = config.learning_rate
-        adam = torch.optim.Adam(model.parameters(), rate, fused=fused)
-        generator = torch.Generator(device).manual_seed(config.seed)
-        return TrainState(model, adam, EMA(model, config.ema_decay), generator)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything as named tensors on the CPU."""
-        named = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        named |= {f"ema.{k}": v for k, v in self.ema.model.state_dict().items()}
-        for i, slots in self.optimizer.state_dict()["state"].items():
-            named |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
-        named["generator"] = self.generator.get_state()
-        where = self.generator.device
-        on_gpu = where.type == "cuda"
-        dropout = torch.cuda.get_rng_state(where) if on_gpu else torch.get_rng_state()
-        named["dropout_generator"] = dropout
-        return {k: v.detach().cpu().contiguous() for k, v in named.items()}
-
-    def restore(self, named: dict[str, Tensor], step: int) -> None:
-        """Continue from saved tensors: exactly the state that was saved."""
-        self.model.load_state_dict(_under("model", named))
-        self.ema.model.load_state_dict(_under("ema", named))
-        self.ema.updates = self.step = step
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under("optimizer", named).items():
-            index, _, slot = key.partition(".")
-            slots.setdefault(int(index), {})[slot] = value
-        state = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**state, "state": slots})
-        self.generator.set_state(named["generator"])
-        dropout, where = named["dropout_generator"], self.generator.device
-        if where.type == "cuda":
-            torch.cuda.set_rng_state(dropout, where)
-        else:
-            torch.set_rng_state(dropout)
+        denoiser = denoiser.to(machine.device).train()
+        weights = list(denoiser.parameters())
+        if not weights:
+            raise ValueError("the network has no parameters, so it cannot be trained")
+        fused = machine.device.type in ("cpu", "cuda") if fused is None else fused
+        adam = torch.optim.Adam(weights, optim.learning_rate, fused=fused)
+        return State(denoiser, EMA(denoiser, optim.ema_decay), adam)
 
     def is_finite(self) -> bool:
         """True when every parameter is a finite number; waits for the device."""
-        sums = torch.stack([p.detach().sum() for p in self.model.parameters()])
+        sums = torch.stack([p.detach().sum() for p in self.denoiser.parameters()])
         return bool(torch.isfinite(sums).all())
 
 
-def _under(prefix: str, named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix.`, without it."""
-    head = prefix + "."
-    return {k.removeprefix(head): v for k, v in named.items() if k.startswith(head)}
-
-
 # chapters/08-training.md
-def save_checkpoint(
-    state: TrainState,
-    config: TrainConfig,
-    schedule: NoiseSchedule,
-    **more: str,
-) -> Path:
-    """Write `config.out`/checkpoint.safetensors atomically and return its path.
+def update(
+    state: State, batch: Batch, working: Denoiser, optim: Optim, machine: Machine
+) -> tuple[Tensor, Tensor]:
+    """One step of Algorithm 1; returns loss and gradient norm, not looked at.
 
-    Also writes config.json for people to read; `more` is kept in the checkpoint's
-    header. The old checkpoint survives until the new one is complete on disk; OSError
-    when that fails, for a full disk, say.
+    `working` is the state's denoiser with its network as the machine wraps it. See
+    eq-parts; Ho et al. (2020), Algorithm 1.
 
     Explained in chapter 8, Training.
     """
-    folder = Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(config), indent=2)
-    about = {"format": "ddpm_lit 1", "config": text, "step": str(state.step), **more}
-    named = {**state.tensors(), "betas": schedule.beta[1:].cpu().contiguous()}
-    path, partial_path = folder / CHECKPOINT, folder / (CHECKPOINT + ".partial")
-    try:
-        save_file(named, partial_path, metadata=about)
-        _to_disk(partial_path)
-        os.replace(partial_path, path)
-        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    except (OSError, SafetensorError) as error:
-        partial_path.unlink(missing_ok=True)
-        what = f"{path} is as it was" if path.exists() else "there is none yet"
-        raise OSError(
-            f"cannot write the checkpoint of step {state.step}: {error}; {what}; make "
-            "room and continue with --resume"
-        ) from None
-    _to_disk(folder)
-    return path
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file's bytes, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows keeps names by itself
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-# chapters/08-training.md
-@contextmanager
-def open_checkpoint(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
-    """A run's folder or its checkpoint file, opened, and its header.
-
-    Raises FileNotFoundError when there is none, ValueError when it is damaged or was
-    not written by this package.
-
-    Explained in chapter 8, Training.
-    """
-    file = Path(path)
-    file = file / CHECKPOINT if file.is_dir() else file
-    if not file.exists():
-        raise FileNotFoundError(
-            f"no checkpoint at {file}; train one with `ddpm-lit train --out {path}`"
-        )
-    try:
-        with safe_open(file, "pt") as opened:
-            about = opened.metadata() or {}
-            if about.get("format") != "ddpm_lit 1":
-                raise ValueError(
-                    f"{file} was not written by ddpm_lit (format "
-                    f"{about.get('format')!r}); give a folder written by ddpm-lit train"
-                )
-            yield opened, about
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{file} is damaged or not a checkpoint: {error}; restore it from a copy "
-            "or train again"
-        ) from None
-
-
-def read_checkpoint(
-    path: str | Path, prefixes: tuple[str, ...]
-) -> tuple[dict[str, Tensor], TrainConfig, int]:
-    """Tensors with one of the prefixes, configuration and step of a checkpoint.
-
-    Raises FileNotFoundError or ValueError when there is none or it is not ours.
-
-    Explained in chapter 8, Training.
-    """
-    with open_checkpoint(path) as found:
-        opened, about = found
-        keys = [k for k in opened.keys() if k.startswith(prefixes)]  # noqa: SIM118
-        named = {k: opened.get_tensor(k) for k in keys}
-        config = TrainConfig(**json.loads(about["config"]))
-        return named, config, int(about["step"])
-
-
-# chapters/08-training.md
-@dataclass
-class Checkpoint:
-    """A trained model, ready to sample from.
-
-    Explained in chapter 8, Training.
-    """
-
-    model: UNet
-    schedule: NoiseSchedule
-    config: TrainConfig
-    step: int
-
-    def shape(self, count: int) -> tuple[int, ...]:
-        """Shape (count, C, H, W) of a batch of this model's images."""
-        assert self.config.image_size is not None
-        return (count, self.config.model.in_channels, *self.config.image_size)
-
-
-def load_checkpoint(
-    path: str | Path, device: str = "cpu", average: bool = True
-) -> Checkpoint:
-    """Load a run's folder (or its checkpoint file) for sampling.
-
-    With `average` the EMA weights, else the last ones. Raises FileNotFoundError when
-    there is no checkpoint, ValueError when it is damaged, foreign, or the device
-    cannot be used.
-
-    Explained in chapter 8, Training.
-    """
-    where, part = pick_device(device), "ema" if average else "model"
-    named, config, step = read_checkpoint(path, (part + ".", "betas"))
-    with torch.device("meta"):  # no memory and no random numbers for weights to come
-        model = UNet(config.model)
-    try:
-        model.load_state_dict(_under(part, named), assign=True)
-        schedule = NoiseSchedule(named["betas"])
-    except (RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} does not fit its own configuration: {reason}"
-        ) from None
-    model = model.to(where).eval().requires_grad_(False)
-    return Checkpoint(model, schedule.to(where), config, step)
-
-
-# chapters/08-training.md
-LOG_EVERY = 50
-
-
-class TrainingDiverged(ValueError):
-    """The loss is no longer a finite number; the last good checkpoint is kept.
-
-    Explained in chapter 8, Training.
-    """
-
-
-def train(
-    config: TrainConfig,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: bool = True,
-) -> Checkpoint:
-    """Train a U-Net as `config` says, write its run folder, and load the result.
-
-    The folder gets checkpoint.safetensors, config.json, metrics.jsonl and loss.svg.
-    Raises FileExistsError when it holds a run and neither `resume` (continue it
-    exactly) nor `overwrite` is given; ValueError for data that do not fit the model;
-    TrainingDiverged when the loss becomes NaN. Ctrl-C finishes the step, saves, and
-    raises KeyboardInterrupt. The caller's random state is left as it was.
-
-    Explained in chapter 8, Training.
-    """
-    device = pick_device(config.device)
-    images, config = fit_to_data(config)
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus), catch_signals() as interrupted:
-        state = TrainState.fresh(config, device)
-        _open_folder(config, state, resume, overwrite)
-        bar = tqdm(
-            total=config.steps, initial=state.step, disable=not progress, unit="step"
-        )
-        with bar:
-            _loop(state, images.to(device), config, bar, interrupted)
-    finish_run(config.out)
-    return load_checkpoint(config.out, device=str(device))
-
-
-# chapters/08-training.md
-def _loop(
-    state: TrainState,
-    images: Tensor,
-    config: TrainConfig,
-    bar: tqdm,
-    interrupted: list[int],
-) -> None:
-    """Train to the last step, logging and saving on the way."""
-    schedule = make_schedule(config.schedule, config.T)
-    tables, recent = schedule.to(images.device), torch.zeros((), device=images.device)
-    since, started = state.step, time.perf_counter()
-    while state.step < config.steps:
-        recent += _advance(state, images, tables, config)
-        bar.update()
-        done = state.step == config.steps or bool(interrupted)
-        if state.step % LOG_EVERY and not done:
-            continue
-        loss = float(recent) / (state.step - since)
-        if not (math.isfinite(loss) and state.is_finite()):
-            raise TrainingDiverged(explain_divergence(config, state.step))
-        _log(config, state.step, loss, time.perf_counter() - started)
-        bar.set_postfix(loss=f"{loss:.4f}")
-        since = state.step
-        recent.zero_()
-        if state.step % config.save_every < LOG_EVERY or done:
-            save_checkpoint(state, config, schedule)
-        if interrupted:
-            raise KeyboardInterrupt
-
-
-@contextmanager
-def catch_signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list instead of tearing a step apart.
-
-    Whoever asks again after five seconds is impatient: KeyboardInterrupt at once.
-    (A launcher may pass on the signal that a process has already got.)
-
-    Explained in chapter 8, Training.
-    """
-    asked: list[int] = []
-    first = math.inf
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal first
-        first = min(first, time.monotonic())
-        asked.append(number)
-        if time.monotonic() - first > 5:
-            raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        before = [signal.signal(number, ask) for number in numbers]
-    except ValueError:  # only the main thread may handle signals
-        yield asked
-        return
-    try:
-        yield asked
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-# chapters/08-training.md
-def _advance(
-    state: TrainState, images: Tensor, schedule: NoiseSchedule, config: TrainConfig
-) -> Tensor:
-    """One training step on a random batch; returns the loss without reading it."""
-    set_learning_rate(state, config)
-    picked = torch.randint(
-        len(images),
-        (config.batch_size,),
-        generator=state.generator,
-        device=images.device,
-    )
-    loss = train_step(
-        state.model.train(),
-        to_model_range(images[picked]),
-        schedule,
-        state.optimizer,
-        state.ema,
-        clip=config.clip,
-        generator=state.generator,
-    )
+    state.adam.zero_grad(set_to_none=True)
+    parts, found = batch.split(optim.accumulate), []
+    for part in parts:
+        last = part is parts[-1]
+        with nullcontext() if last else machine.unshared(working.net):
+            with machine.arithmetic():
+                errors = working.loss(part.x, part.t, part.noise, **part.cond)
+            error = errors.mean() / len(parts)
+            error.backward()
+        found.append(error.detach())
+    norm = nn.utils.clip_grad_norm_(state.denoiser.parameters(), optim.max_norm)
+    state.adam.step()
+    state.ema.update(state.denoiser)
     state.step += 1
-    return loss
-
-
-def set_learning_rate(state: TrainState, config: TrainConfig) -> float:
-    """Give the optimizer the rate of the state's step (eq-learning-rate), returned.
-
-    Explained in chapter 8, Training.
-    """
-    flat_until = int(config.flat_fraction * config.steps)
-    factor = learning_rate_factor(
-        state.step, config.warmup_steps, flat_until, config.steps
-    )
-    for group in state.optimizer.param_groups:
-        group["lr"] = config.learning_rate * factor
-    return config.learning_rate * factor
-
-
-def fit_to_data(config: TrainConfig) -> tuple[Tensor, TrainConfig]:
-    """The training images, and the configuration with their channels and size.
-
-    Raises ValueError when the model cannot halve the images often enough.
-
-    Explained in chapter 8, Training.
-    """
-    images, _ = load_dataset(config.data)
-    _, channels, height, width = images.shape
-    config.model.check_size(height, width)
-    model = replace(config.model, in_channels=channels)
-    return images, replace(config, model=model, image_size=(height, width))
-
-
-def explain_divergence(config: TrainConfig, step: int) -> str:
-    """What to tell a user whose loss is NaN.
-
-    Explained in chapter 8, Training.
-    """
-    folder = Path(config.out)
-    what = "no checkpoint had been written yet"
-    if (folder / CHECKPOINT).exists():
-        what = f"the last good checkpoint is kept in {folder / CHECKPOINT}"
-    elif (folder / REPLACED).exists():
-        what = f"the run before is kept in {folder / REPLACED}"
-    return (
-        f"the loss is not a finite number near step {step}; {what}; "
-        f"try a learning rate below {config.learning_rate:g}"
-    )
+    return torch.stack(found).sum(), norm
 
 
 # chapters/08-training.md
-def _open_folder(
-    config: TrainConfig, state: TrainState, resume: bool, overwrite: bool
-) -> None:
-    """Prepare the run's folder; with `resume` load the state it holds."""
-    folder = Path(config.out)
-    holds_run = (folder / CHECKPOINT).exists()
-    if resume:
-        kept = ("model.", "ema.", "optimizer.", "generator", "dropout_generator")
-        named, saved, step = read_checkpoint(folder, kept)
-        for name in ("data", "schedule", "T", "model", "batch_size", "seed"):
-            if getattr(saved, name) != getattr(config, name):
-                raise ValueError(
-                    f"cannot resume: {name} was {getattr(saved, name)!r} and is now "
-                    f"{getattr(config, name)!r}; use the old value or another folder"
-                )
-        try:
-            state.restore(named, step)
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"cannot resume {folder} on {state.generator.device}: {reason}; "
-                "use the kind of device it was trained on"
-            ) from None
-        keep_metrics(folder / "metrics.jsonl", step)
-    else:
-        begin_run(folder, holds_run, overwrite)
-
-
-def begin_run(folder: Path, holds_run: bool, overwrite: bool) -> None:
-    """Make a run's folder, or set aside the run that it holds.
-
-    Raises FileExistsError when it holds one that may not be replaced.
+def learning_rate(step: int, optim: Optim) -> float:
+    """The learning rate of step 0..train_steps - 1 (eq-learning-rate).
 
     Explained in chapter 8, Training.
     """
-    if holds_run and not overwrite:
-        raise FileExistsError(
-            f"{folder} already holds a run; continue it with --resume, replace it "
-            "with --overwrite, or choose another --out"
+    steps, warmup = optim.train_steps, optim.warmup_steps
+    flat_until = int(optim.flat_fraction * steps)
+    rise = (step + 1) / warmup if warmup else 1.0
+    fall = (steps - step) / (steps - flat_until) if flat_until < steps else 1.0
+    return optim.learning_rate * min(rise, fall, 1.0)
+
+
+# chapters/08-training.md
+def fit(
+    state: State, data: Dataset, optim: Optim, machine: Machine | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Algorithm 1, from the state's step to the last; yields loss and gradient norm.
+
+    Each step is done when its numbers are yielded, as tensors that nobody has read.
+    The caller's random numbers are left as they were. Raises ValueError for a batch
+    that cannot be shared equally.
+
+    Explained in chapter 8, Training.
+    """
+    machine = machine or Machine(str(next(state.denoiser.parameters()).device))
+    shares = machine.size * optim.accumulate
+    if optim.batch_size % shares:
+        raise ValueError(
+            f"batch_size = {optim.batch_size} cannot be divided among {machine.size} "
+            f"processes with accumulate = {optim.accumulate}; use a multiple of {shares}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    if holds_run:
-        set_aside(folder)
-    keep_metrics(folder / "metrics.jsonl", 0)
+    working = state.denoiser.with_net(machine.wrap(state.denoiser.net))
+    order = Shuffle(len(data), optim.seed)
+    while state.step < optim.train_steps:
+        for group in state.adam.param_groups:
+            group["lr"] = learning_rate(state.step, optim)
+        batch = draw_batch(data, order, state.step, working, optim, machine)
+        dropout = seed_of("dropout", optim.seed, state.step, machine.rank)
+        with drawn_from(dropout, machine.device):
+            found = update(state, batch, working, optim, machine)
+        yield found
 
 
-def finish_run(folder: str | Path) -> None:
-    """The run has come to its end: draw its loss; the run that it replaced may go.
-
-    Explained in chapter 8, Training.
-    """
-    shutil.rmtree(Path(folder) / REPLACED, ignore_errors=True)
-    save_loss_curve(folder)
-
-
-def set_aside(folder: Path) -> None:
-    """Move what a run wrote to a folder within, kept until the new run is finished.
-
-    Explained in chapter 8, Training.
-    """
-    names = ["config.json", "recipe.json", "metrics.jsonl", "loss.svg", "samples.png"]
-    names += ["samples", "tensorboard", CHECKPOINT, "checkpoint-*.safetensors"]
-    old = folder / REPLACED
-    shutil.rmtree(old, ignore_errors=True)
-    old.mkdir()
-    for path in [path for name in names for path in folder.glob(name)]:
-        os.replace(path, old / path.name)
-
-
-def keep_metrics(path: Path, step: int) -> None:
-    """Drop the lines of metrics after `step`, which a resumed run will write again.
+# chapters/08-training.md
+@contextmanager
+def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Let torch's own generators draw from a seed, and put them back afterwards.
 
     Explained in chapter 8, Training.
     """
-    kept = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
-            continue  # a line torn by a crash
-    write_whole(path, "".join(kept))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that has its name only when it is complete.
-
-    Explained in chapter 8, Training.
-    """
-    partial_path = path.with_name(path.name + ".partial")
-    partial_path.write_text(text, encoding="utf-8")
-    os.replace(partial_path, path)
-
-
-def _log(config: TrainConfig, step: int, loss: float, seconds: float) -> None:
-    """Append one line of metrics."""
-    line = json.dumps({"step": step, "loss": loss, "seconds": round(seconds, 3)})
-    with open(Path(config.out) / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(line + "\n")
-
-
-def read_metrics(folder: str | Path) -> dict[str, list[float]]:
-    """Columns step, loss and seconds of a run's metrics.
-
-    Explained in chapter 8, Training.
-    """
-    text = (Path(folder) / "metrics.jsonl").read_text("utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
-    return {name: [row[name] for row in rows] for name in ("step", "loss", "seconds")}
-
-
-def save_loss_curve(folder: str | Path) -> Path:
-    """Draw a run's loss as `loss.svg` in its folder; returns the path.
-
-    Explained in chapter 8, Training.
-    """
-    metrics = read_metrics(folder)
-    with matplotlib.rc_context():  # leave the caller's figures as they are
-        use_style()
-        figure = Figure()
-        axis = figure.subplots()
-        axis.plot(metrics["step"], metrics["loss"])
-        axis.set(xlabel="step", ylabel="loss, mean since the last point", yscale="log")
-        svg = picture(figure, "training loss").svg
-    path = Path(folder) / "loss.svg"
-    path.write_text(svg, encoding="utf-8")
-    return path
+    on_gpu = device.type != "cpu"
+    module = torch.get_device_module(device) if on_gpu else None
+    before = torch.get_rng_state(), module.get_rng_state() if module else None
+    try:
+        torch.default_generator.manual_seed(seed)
+        if module:
+            module.manual_seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        if module:
+            module.set_rng_state(before[1])

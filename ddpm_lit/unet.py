@@ -6,117 +6,23 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ddpm_lit.recipes import UNetConfig
 
 __all__ = [
     "AttentionBlock",
     "Downsample",
     "ResidualBlock",
     "UNet",
-    "UNetConfig",
     "Upsample",
     "ho_init",
+    "repeat_and_convolve",
     "time_embedding",
 ]
-
-
-# chapters/07-unet.md
-@dataclass(frozen=True)
-class UNetConfig:
-    """Sizes of a U-Net; the defaults suit 8 x 8 digits.
-
-    Level i works with base_channels * channel_multipliers[i] channels, at the image
-    size divided by 2^i. `attention_levels` names the levels with self-attention and
-    `middle_attention` adds it at the bottom, with `head_channels` channels to a head
-    (None: one head). The last four are switches for relatives of the paper's network.
-    Raises ValueError for sizes that do not fit together.
-
-    Explained in chapter 7, The U-Net.
-    """
-
-    in_channels: int = 1
-    base_channels: int = 16
-    channel_multipliers: tuple[float, ...] = (1, 2)
-    blocks_per_level: int = 1
-    attention_levels: tuple[int, ...] = ()
-    middle_attention: bool = False
-    head_channels: int | None = None
-    dropout: float = 0.0
-    groups: int = 8
-    norm_eps: float = 1e-6
-    symmetric_padding: bool = False
-    cosine_first: bool = False
-    frequency_shift: int = 1
-
-    def __post_init__(self) -> None:
-        # Lists come from JSON; tuples keep the configuration hashable.
-        for name in ("channel_multipliers", "attention_levels"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("in_channels", "blocks_per_level", "groups", "head_channels"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
-        if not self.channel_multipliers or min(self.channel_multipliers) <= 0:
-            raise ValueError(
-                f"channel_multipliers = {self.channel_multipliers} must be "
-                "one positive number per level, such as 1,2,2"
-            )
-        if self.base_channels < 4 or self.base_channels % 2:
-            raise ValueError(
-                f"base_channels = {self.base_channels} must be even and at least 4, "
-                "because the time embedding has that size"
-            )
-        levels = len(self.channel_multipliers)
-        if not set(self.attention_levels) <= set(range(levels)):
-            raise ValueError(
-                f"attention_levels = {self.attention_levels} must lie in "
-                f"0..{levels - 1}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout = {self.dropout} is not in [0, 1)")
-        if not self.norm_eps > 0:
-            raise ValueError(f"norm_eps = {self.norm_eps} must be positive")
-        if self.frequency_shift not in (0, 1):
-            raise ValueError(f"frequency_shift = {self.frequency_shift} is not 0 or 1")
-        attending = [self.channels[level] for level in self.attention_levels]
-        attending += [self.channels[-1]] if self.middle_attention else []
-        self._check_divisors("groups", [self.base_channels, *self.channels])
-        self._check_divisors("head_channels", attending)
-
-    def _check_divisors(self, name: str, widths: list[int]) -> None:
-        """Raise ValueError unless the field called `name` divides all the widths."""
-        divisor = getattr(self, name)
-        for channels in widths:
-            if divisor is not None and channels % divisor:
-                raise ValueError(
-                    f"{channels} channels cannot be divided by {name} = "
-                    f"{divisor}; change base_channels or {name}"
-                )
-
-    @property
-    def channels(self) -> list[int]:
-        """Number of channels of each level."""
-        widths = [self.base_channels * m for m in self.channel_multipliers]
-        for width, multiplier in zip(widths, self.channel_multipliers, strict=True):
-            if abs(width - round(width)) > 1e-6:
-                raise ValueError(
-                    f"{self.base_channels} channels times {multiplier} is no whole "
-                    "number; change base_channels or channel_multipliers"
-                )
-        return [round(width) for width in widths]
-
-    def check_size(self, height: int, width: int) -> None:
-        """Raise ValueError when an image cannot be halved once per level below 0."""
-        unit = 2 ** (len(self.channel_multipliers) - 1)
-        if height % unit or width % unit:
-            raise ValueError(
-                f"images of {height} x {width} pixels cannot be halved "
-                f"{len(self.channel_multipliers) - 1} times; use sizes that are "
-                f"multiples of {unit}, or fewer channel_multipliers"
-            )
 
 
 # chapters/07-unet.md
@@ -242,11 +148,21 @@ class Downsample(nn.Module):
         return self.conv(F.pad(h, self.pad))
 
 
-class Upsample(nn.Module):
-    """Double height and width: repeat each pixel, then convolve.
+def repeat_and_convolve(h: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Each pixel of (B, C, H, W) twice in both directions, then a convolution.
 
     Explained in chapter 7, The U-Net.
     """
+    return conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+
+
+class Upsample(nn.Module):
+    """Double height and width; `enlarge` does it, with the weights of `conv`.
+
+    Explained in chapter 7, The U-Net.
+    """
+
+    enlarge: Callable[..., Tensor] = staticmethod(repeat_and_convolve)
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -254,7 +170,7 @@ class Upsample(nn.Module):
         ho_init(self.conv)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.conv(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return self.enlarge(h, self.conv)
 
 
 # chapters/07-unet.md

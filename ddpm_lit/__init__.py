@@ -4,572 +4,116 @@
 
 """Denoising diffusion models, exported from a literate textbook.
 
-Every public name resolves on first use, so that `import ddpm_lit` loads no torch.
-Read chapter 00 for the conventions that hold everywhere.
+Every name below resolves on first use, so that `import ddpm_lit` loads no torch; all
+others are imported from their module. Chapter 00 has the conventions of the book.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = [
-    "AttentionBlock",
-    "Axis",
-    "BLOCKS",
-    "Batch",
-    "BitDropout",
-    "CHECKPOINT",
-    "Checkpoint",
-    "DOWNLOADS",
-    "DRAW",
-    "Data",
-    "DigitJudge",
-    "Downsample",
-    "EMA",
-    "ElboTerms",
-    "Explorer",
-    "FAMILY",
-    "FIXED",
-    "GaussianMixture",
-    "HARMLESS",
-    "INK",
-    "Journal",
-    "LIMIT",
-    "LOG_EVERY",
-    "MODEL_HELP",
-    "Mark",
-    "NoiseMLP",
-    "NoiseSchedule",
-    "OLDER",
-    "PAGE",
-    "PATIENCE",
-    "Panel",
-    "Picture",
-    "Pretrained",
-    "QKV",
-    "RECIPE",
-    "RENAMING",
-    "REPLACED",
-    "Recipe",
-    "ResidualBlock",
-    "SCHEDULER_FAMILY",
-    "SCHEDULES",
-    "SWITCHES",
-    "Shuffle",
-    "Speed",
-    "Style",
-    "THEIR_DEFAULTS",
-    "THEIR_SCHEDULES",
-    "THEIR_WEIGHTS",
-    "Team",
-    "TrainConfig",
-    "TrainState",
-    "TrainingDiverged",
-    "TrainingRun",
-    "UNet",
-    "UNetConfig",
-    "Upsample",
-    "VARIANCES",
-    "WEIGHTS",
-    "ancestral_step",
-    "at_step",
-    "attempt",
-    "bars",
-    "begin_run",
-    "bell",
-    "bits_per_dim",
-    "build_parser",
-    "catch_signals",
-    "change_recipe",
-    "check_error",
-    "check_number",
-    "check_output",
-    "check_range",
-    "check_same_shape",
-    "choice",
-    "config_from_diffusers",
-    "config_to_diffusers",
-    "cosine_betas",
-    "curve",
-    "data_cache",
-    "describe_control",
-    "dots",
-    "draw_bars",
-    "draw_batch",
-    "draw_bell",
-    "draw_curve",
-    "draw_dots",
-    "draw_images",
-    "draw_mark",
-    "draw_noise",
-    "draw_panel",
-    "draw_pixels",
-    "elbo_terms",
-    "every_setting",
-    "explain_divergence",
-    "explore",
-    "fast_arithmetic",
-    "finish_run",
-    "fit_to_data",
-    "former_checkpoints",
-    "frechet_distance",
-    "from_diffusers",
-    "gaussian_kl",
-    "ho_init",
-    "join_team",
-    "keep_metrics",
-    "kl_weight",
-    "learning_rate_factor",
-    "level_log_prob",
-    "linear_betas",
-    "load_checkpoint",
-    "load_dataset",
-    "load_model",
-    "load_recipe",
-    "main",
-    "make_schedule",
-    "mean_from_noise",
-    "needs",
-    "newest_checkpoint",
-    "noise_from_v",
-    "noise_from_x",
-    "open_checkpoint",
-    "open_run",
-    "pack",
-    "panel",
-    "pick_device",
-    "picture",
-    "pixels",
-    "plain_attention",
-    "positions",
-    "prepare_model",
-    "preset",
-    "presets",
-    "q_posterior",
-    "q_sample",
-    "q_step",
-    "quadratic_betas",
-    "quicken",
-    "read_checkpoint",
-    "read_cifar10",
-    "read_idx",
-    "read_metrics",
-    "refuse",
-    "respace",
-    "resume_state",
-    "run_export",
-    "run_info",
-    "run_sample",
-    "run_train",
-    "sample",
-    "save_and_keep",
-    "save_checkpoint",
-    "save_figure",
-    "save_grid",
-    "save_images",
-    "save_loss_curve",
-    "scaled_step",
-    "schedule_from_diffusers",
-    "schedule_to_diffusers",
-    "seed_of",
-    "set_aside",
-    "set_learning_rate",
-    "show_images",
-    "sigmoid_betas",
-    "simple_loss",
-    "slider",
-    "subpixel_upsample",
-    "tabulate",
-    "tabulate_panel",
-    "time_embedding",
-    "to_diffusers",
-    "to_model_range",
-    "to_uint8",
-    "train",
-    "train_at_scale",
-    "train_step",
-    "unpack",
-    "use_style",
-    "v_from_x",
-    "value_at",
-    "weights_from_diffusers",
-    "weights_to_diffusers",
-    "write_whole",
-    "x_from_noise",
-    "x_from_v",
-]
-
 if TYPE_CHECKING:
-    from ddpm_lit.checks import attempt as attempt
-    from ddpm_lit.checks import check_error as check_error
-    from ddpm_lit.checks import check_number as check_number
-    from ddpm_lit.checks import refuse as refuse
-    from ddpm_lit.cli import MODEL_HELP as MODEL_HELP
-    from ddpm_lit.cli import SWITCHES as SWITCHES
-    from ddpm_lit.cli import build_parser as build_parser
     from ddpm_lit.cli import main as main
-    from ddpm_lit.cli import run_export as run_export
-    from ddpm_lit.cli import run_info as run_info
-    from ddpm_lit.cli import run_sample as run_sample
-    from ddpm_lit.cli import run_train as run_train
-    from ddpm_lit.data import DOWNLOADS as DOWNLOADS
-    from ddpm_lit.data import data_cache as data_cache
     from ddpm_lit.data import load_dataset as load_dataset
-    from ddpm_lit.data import read_cifar10 as read_cifar10
-    from ddpm_lit.data import read_idx as read_idx
     from ddpm_lit.data import to_model_range as to_model_range
     from ddpm_lit.data import to_uint8 as to_uint8
-    from ddpm_lit.elbo import ElboTerms as ElboTerms
     from ddpm_lit.elbo import bits_per_dim as bits_per_dim
     from ddpm_lit.elbo import elbo_terms as elbo_terms
     from ddpm_lit.elbo import gaussian_kl as gaussian_kl
-    from ddpm_lit.elbo import level_log_prob as level_log_prob
-    from ddpm_lit.evaluation import DigitJudge as DigitJudge
     from ddpm_lit.evaluation import frechet_distance as frechet_distance
-    from ddpm_lit.forward import check_same_shape as check_same_shape
     from ddpm_lit.forward import q_sample as q_sample
     from ddpm_lit.forward import q_step as q_step
-    from ddpm_lit.hub import BLOCKS as BLOCKS
-    from ddpm_lit.hub import FAMILY as FAMILY
-    from ddpm_lit.hub import HARMLESS as HARMLESS
-    from ddpm_lit.hub import OLDER as OLDER
-    from ddpm_lit.hub import QKV as QKV
-    from ddpm_lit.hub import RENAMING as RENAMING
-    from ddpm_lit.hub import SCHEDULER_FAMILY as SCHEDULER_FAMILY
-    from ddpm_lit.hub import THEIR_DEFAULTS as THEIR_DEFAULTS
-    from ddpm_lit.hub import THEIR_SCHEDULES as THEIR_SCHEDULES
-    from ddpm_lit.hub import THEIR_WEIGHTS as THEIR_WEIGHTS
-    from ddpm_lit.hub import VARIANCES as VARIANCES
-    from ddpm_lit.hub import WEIGHTS as WEIGHTS
-    from ddpm_lit.hub import Pretrained as Pretrained
-    from ddpm_lit.hub import config_from_diffusers as config_from_diffusers
-    from ddpm_lit.hub import config_to_diffusers as config_to_diffusers
     from ddpm_lit.hub import from_diffusers as from_diffusers
     from ddpm_lit.hub import load_model as load_model
-    from ddpm_lit.hub import schedule_from_diffusers as schedule_from_diffusers
-    from ddpm_lit.hub import schedule_to_diffusers as schedule_to_diffusers
     from ddpm_lit.hub import to_diffusers as to_diffusers
-    from ddpm_lit.hub import weights_from_diffusers as weights_from_diffusers
-    from ddpm_lit.hub import weights_to_diffusers as weights_to_diffusers
-    from ddpm_lit.losses import check_range as check_range
     from ddpm_lit.losses import kl_weight as kl_weight
     from ddpm_lit.losses import simple_loss as simple_loss
     from ddpm_lit.mixture import GaussianMixture as GaussianMixture
-    from ddpm_lit.parameterization import mean_from_noise as mean_from_noise
     from ddpm_lit.parameterization import noise_from_v as noise_from_v
     from ddpm_lit.parameterization import noise_from_x as noise_from_x
     from ddpm_lit.parameterization import v_from_x as v_from_x
     from ddpm_lit.parameterization import x_from_noise as x_from_noise
     from ddpm_lit.parameterization import x_from_v as x_from_v
-    from ddpm_lit.plotting import INK as INK
-    from ddpm_lit.plotting import Picture as Picture
-    from ddpm_lit.plotting import picture as picture
-    from ddpm_lit.plotting import save_figure as save_figure
-    from ddpm_lit.plotting import show_images as show_images
-    from ddpm_lit.plotting import use_style as use_style
     from ddpm_lit.posterior import q_posterior as q_posterior
     from ddpm_lit.recipes import Recipe as Recipe
-    from ddpm_lit.recipes import Speed as Speed
-    from ddpm_lit.recipes import change_recipe as change_recipe
     from ddpm_lit.recipes import preset as preset
     from ddpm_lit.recipes import presets as presets
-    from ddpm_lit.sampling import ancestral_step as ancestral_step
-    from ddpm_lit.sampling import draw_noise as draw_noise
     from ddpm_lit.sampling import sample as sample
     from ddpm_lit.sampling import save_grid as save_grid
-    from ddpm_lit.scale import FIXED as FIXED
-    from ddpm_lit.scale import RECIPE as RECIPE
-    from ddpm_lit.scale import Batch as Batch
-    from ddpm_lit.scale import BitDropout as BitDropout
-    from ddpm_lit.scale import Journal as Journal
-    from ddpm_lit.scale import Shuffle as Shuffle
-    from ddpm_lit.scale import TrainingRun as TrainingRun
-    from ddpm_lit.scale import check_output as check_output
-    from ddpm_lit.scale import draw_batch as draw_batch
     from ddpm_lit.scale import draw_images as draw_images
-    from ddpm_lit.scale import fast_arithmetic as fast_arithmetic
-    from ddpm_lit.scale import former_checkpoints as former_checkpoints
-    from ddpm_lit.scale import load_recipe as load_recipe
-    from ddpm_lit.scale import newest_checkpoint as newest_checkpoint
-    from ddpm_lit.scale import open_run as open_run
-    from ddpm_lit.scale import plain_attention as plain_attention
-    from ddpm_lit.scale import prepare_model as prepare_model
-    from ddpm_lit.scale import quicken as quicken
-    from ddpm_lit.scale import resume_state as resume_state
-    from ddpm_lit.scale import save_and_keep as save_and_keep
     from ddpm_lit.scale import save_images as save_images
-    from ddpm_lit.scale import scaled_step as scaled_step
-    from ddpm_lit.scale import seed_of as seed_of
-    from ddpm_lit.scale import subpixel_upsample as subpixel_upsample
     from ddpm_lit.scale import train_at_scale as train_at_scale
-    from ddpm_lit.schedules import SCHEDULES as SCHEDULES
     from ddpm_lit.schedules import NoiseSchedule as NoiseSchedule
-    from ddpm_lit.schedules import at_step as at_step
-    from ddpm_lit.schedules import cosine_betas as cosine_betas
-    from ddpm_lit.schedules import linear_betas as linear_betas
     from ddpm_lit.schedules import make_schedule as make_schedule
-    from ddpm_lit.schedules import quadratic_betas as quadratic_betas
-    from ddpm_lit.schedules import respace as respace
-    from ddpm_lit.schedules import sigmoid_betas as sigmoid_betas
-    from ddpm_lit.team import PATIENCE as PATIENCE
     from ddpm_lit.team import Team as Team
-    from ddpm_lit.team import join_team as join_team
-    from ddpm_lit.training import CHECKPOINT as CHECKPOINT
     from ddpm_lit.training import EMA as EMA
-    from ddpm_lit.training import LOG_EVERY as LOG_EVERY
-    from ddpm_lit.training import REPLACED as REPLACED
-    from ddpm_lit.training import Checkpoint as Checkpoint
-    from ddpm_lit.training import NoiseMLP as NoiseMLP
     from ddpm_lit.training import TrainConfig as TrainConfig
-    from ddpm_lit.training import TrainingDiverged as TrainingDiverged
-    from ddpm_lit.training import TrainState as TrainState
-    from ddpm_lit.training import begin_run as begin_run
-    from ddpm_lit.training import catch_signals as catch_signals
-    from ddpm_lit.training import explain_divergence as explain_divergence
-    from ddpm_lit.training import finish_run as finish_run
-    from ddpm_lit.training import fit_to_data as fit_to_data
-    from ddpm_lit.training import keep_metrics as keep_metrics
-    from ddpm_lit.training import learning_rate_factor as learning_rate_factor
     from ddpm_lit.training import load_checkpoint as load_checkpoint
-    from ddpm_lit.training import open_checkpoint as open_checkpoint
-    from ddpm_lit.training import pick_device as pick_device
-    from ddpm_lit.training import read_checkpoint as read_checkpoint
-    from ddpm_lit.training import read_metrics as read_metrics
-    from ddpm_lit.training import save_checkpoint as save_checkpoint
-    from ddpm_lit.training import save_loss_curve as save_loss_curve
-    from ddpm_lit.training import set_aside as set_aside
-    from ddpm_lit.training import set_learning_rate as set_learning_rate
     from ddpm_lit.training import train as train
-    from ddpm_lit.training import train_step as train_step
-    from ddpm_lit.training import write_whole as write_whole
-    from ddpm_lit.unet import AttentionBlock as AttentionBlock
-    from ddpm_lit.unet import Downsample as Downsample
-    from ddpm_lit.unet import ResidualBlock as ResidualBlock
     from ddpm_lit.unet import UNet as UNet
     from ddpm_lit.unet import UNetConfig as UNetConfig
-    from ddpm_lit.unet import Upsample as Upsample
-    from ddpm_lit.unet import ho_init as ho_init
-    from ddpm_lit.unet import time_embedding as time_embedding
-    from ddpm_lit.widgets import DRAW as DRAW
-    from ddpm_lit.widgets import LIMIT as LIMIT
-    from ddpm_lit.widgets import PAGE as PAGE
-    from ddpm_lit.widgets import Axis as Axis
-    from ddpm_lit.widgets import Data as Data
-    from ddpm_lit.widgets import Explorer as Explorer
-    from ddpm_lit.widgets import Mark as Mark
-    from ddpm_lit.widgets import Panel as Panel
-    from ddpm_lit.widgets import Style as Style
-    from ddpm_lit.widgets import bars as bars
-    from ddpm_lit.widgets import bell as bell
-    from ddpm_lit.widgets import choice as choice
-    from ddpm_lit.widgets import curve as curve
-    from ddpm_lit.widgets import describe_control as describe_control
-    from ddpm_lit.widgets import dots as dots
-    from ddpm_lit.widgets import draw_bars as draw_bars
-    from ddpm_lit.widgets import draw_bell as draw_bell
-    from ddpm_lit.widgets import draw_curve as draw_curve
-    from ddpm_lit.widgets import draw_dots as draw_dots
-    from ddpm_lit.widgets import draw_mark as draw_mark
-    from ddpm_lit.widgets import draw_panel as draw_panel
-    from ddpm_lit.widgets import draw_pixels as draw_pixels
-    from ddpm_lit.widgets import every_setting as every_setting
-    from ddpm_lit.widgets import explore as explore
-    from ddpm_lit.widgets import needs as needs
-    from ddpm_lit.widgets import pack as pack
-    from ddpm_lit.widgets import panel as panel
-    from ddpm_lit.widgets import pixels as pixels
-    from ddpm_lit.widgets import positions as positions
-    from ddpm_lit.widgets import slider as slider
-    from ddpm_lit.widgets import tabulate as tabulate
-    from ddpm_lit.widgets import tabulate_panel as tabulate_panel
-    from ddpm_lit.widgets import unpack as unpack
-    from ddpm_lit.widgets import value_at as value_at
 
 # chapters/00-reading-this-book.md
 __version__ = "0.1.0"
 
+__all__ = [
+    # noise, and the way back
+    "NoiseSchedule", "make_schedule", "q_step", "q_sample", "q_posterior",
+    # one prediction from another
+    "x_from_noise", "noise_from_x", "v_from_x", "x_from_v", "noise_from_v",
+    # what a model is measured by
+    "simple_loss", "kl_weight", "gaussian_kl", "elbo_terms", "bits_per_dim",
+    "frechet_distance",
+    # models
+    "UNet", "UNetConfig", "EMA", "GaussianMixture",
+    # data
+    "load_dataset", "to_model_range", "to_uint8",
+    # training
+    "TrainConfig", "train", "load_checkpoint",
+    "Recipe", "preset", "presets", "train_at_scale", "Team",
+    # sampling
+    "sample", "save_grid", "draw_images", "save_images",
+    # weights of others, and the command line
+    "load_model", "from_diffusers", "to_diffusers", "main",
+]  # fmt: skip
+
 _HOME_OF: dict[str, str] = {
-    "AttentionBlock": "unet",
-    "Axis": "widgets",
-    "BLOCKS": "hub",
-    "Batch": "scale",
-    "BitDropout": "scale",
-    "CHECKPOINT": "training",
-    "Checkpoint": "training",
-    "DOWNLOADS": "data",
-    "DRAW": "widgets",
-    "Data": "widgets",
-    "DigitJudge": "evaluation",
-    "Downsample": "unet",
     "EMA": "training",
-    "ElboTerms": "elbo",
-    "Explorer": "widgets",
-    "FAMILY": "hub",
-    "FIXED": "scale",
     "GaussianMixture": "mixture",
-    "HARMLESS": "hub",
-    "INK": "plotting",
-    "Journal": "scale",
-    "LIMIT": "widgets",
-    "LOG_EVERY": "training",
-    "MODEL_HELP": "cli",
-    "Mark": "widgets",
-    "NoiseMLP": "training",
     "NoiseSchedule": "schedules",
-    "OLDER": "hub",
-    "PAGE": "widgets",
-    "PATIENCE": "team",
-    "Panel": "widgets",
-    "Picture": "plotting",
-    "Pretrained": "hub",
-    "QKV": "hub",
-    "RECIPE": "scale",
-    "RENAMING": "hub",
-    "REPLACED": "training",
     "Recipe": "recipes",
-    "ResidualBlock": "unet",
-    "SCHEDULER_FAMILY": "hub",
-    "SCHEDULES": "schedules",
-    "SWITCHES": "cli",
-    "Shuffle": "scale",
-    "Speed": "recipes",
-    "Style": "widgets",
-    "THEIR_DEFAULTS": "hub",
-    "THEIR_SCHEDULES": "hub",
-    "THEIR_WEIGHTS": "hub",
     "Team": "team",
     "TrainConfig": "training",
-    "TrainState": "training",
-    "TrainingDiverged": "training",
-    "TrainingRun": "scale",
     "UNet": "unet",
     "UNetConfig": "unet",
-    "Upsample": "unet",
-    "VARIANCES": "hub",
-    "WEIGHTS": "hub",
-    "ancestral_step": "sampling",
-    "at_step": "schedules",
-    "attempt": "checks",
-    "bars": "widgets",
-    "begin_run": "training",
-    "bell": "widgets",
     "bits_per_dim": "elbo",
-    "build_parser": "cli",
-    "catch_signals": "training",
-    "change_recipe": "recipes",
-    "check_error": "checks",
-    "check_number": "checks",
-    "check_output": "scale",
-    "check_range": "losses",
-    "check_same_shape": "forward",
-    "choice": "widgets",
-    "config_from_diffusers": "hub",
-    "config_to_diffusers": "hub",
-    "cosine_betas": "schedules",
-    "curve": "widgets",
-    "data_cache": "data",
-    "describe_control": "widgets",
-    "dots": "widgets",
-    "draw_bars": "widgets",
-    "draw_batch": "scale",
-    "draw_bell": "widgets",
-    "draw_curve": "widgets",
-    "draw_dots": "widgets",
     "draw_images": "scale",
-    "draw_mark": "widgets",
-    "draw_noise": "sampling",
-    "draw_panel": "widgets",
-    "draw_pixels": "widgets",
     "elbo_terms": "elbo",
-    "every_setting": "widgets",
-    "explain_divergence": "training",
-    "explore": "widgets",
-    "fast_arithmetic": "scale",
-    "finish_run": "training",
-    "fit_to_data": "training",
-    "former_checkpoints": "scale",
     "frechet_distance": "evaluation",
     "from_diffusers": "hub",
     "gaussian_kl": "elbo",
-    "ho_init": "unet",
-    "join_team": "team",
-    "keep_metrics": "training",
     "kl_weight": "losses",
-    "learning_rate_factor": "training",
-    "level_log_prob": "elbo",
-    "linear_betas": "schedules",
     "load_checkpoint": "training",
     "load_dataset": "data",
     "load_model": "hub",
-    "load_recipe": "scale",
     "main": "cli",
     "make_schedule": "schedules",
-    "mean_from_noise": "parameterization",
-    "needs": "widgets",
-    "newest_checkpoint": "scale",
     "noise_from_v": "parameterization",
     "noise_from_x": "parameterization",
-    "open_checkpoint": "training",
-    "open_run": "scale",
-    "pack": "widgets",
-    "panel": "widgets",
-    "pick_device": "training",
-    "picture": "plotting",
-    "pixels": "widgets",
-    "plain_attention": "scale",
-    "positions": "widgets",
-    "prepare_model": "scale",
     "preset": "recipes",
     "presets": "recipes",
     "q_posterior": "posterior",
     "q_sample": "forward",
     "q_step": "forward",
-    "quadratic_betas": "schedules",
-    "quicken": "scale",
-    "read_checkpoint": "training",
-    "read_cifar10": "data",
-    "read_idx": "data",
-    "read_metrics": "training",
-    "refuse": "checks",
-    "respace": "schedules",
-    "resume_state": "scale",
-    "run_export": "cli",
-    "run_info": "cli",
-    "run_sample": "cli",
-    "run_train": "cli",
     "sample": "sampling",
-    "save_and_keep": "scale",
-    "save_checkpoint": "training",
-    "save_figure": "plotting",
     "save_grid": "sampling",
     "save_images": "scale",
-    "save_loss_curve": "training",
-    "scaled_step": "scale",
-    "schedule_from_diffusers": "hub",
-    "schedule_to_diffusers": "hub",
-    "seed_of": "scale",
-    "set_aside": "training",
-    "set_learning_rate": "training",
-    "show_images": "plotting",
-    "sigmoid_betas": "schedules",
     "simple_loss": "losses",
-    "slider": "widgets",
-    "subpixel_upsample": "scale",
-    "tabulate": "widgets",
-    "tabulate_panel": "widgets",
-    "time_embedding": "unet",
     "to_diffusers": "hub",
     "to_model_range": "data",
     "to_uint8": "data",
     "train": "training",
     "train_at_scale": "scale",
-    "train_step": "training",
-    "unpack": "widgets",
-    "use_style": "plotting",
     "v_from_x": "parameterization",
-    "value_at": "widgets",
-    "weights_from_diffusers": "hub",
-    "weights_to_diffusers": "hub",
-    "write_whole": "training",
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",
 }
@@ -578,7 +122,7 @@ _HOME_OF: dict[str, str] = {
 def __getattr__(name: str) -> object:
     """Load the module that defines `name`, and return what it holds.
 
-    Raises AttributeError for a name that no chapter exports.
+    Raises AttributeError for a name that is not in `__all__`.
     """
     if name not in _HOME_OF:
         raise AttributeError(f"module 'ddpm_lit' has no attribute {name!r}")
@@ -587,4 +131,4 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """Names for tab completion."""
-    return sorted([*globals(), *_HOME_OF])
+    return sorted(__all__)

@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; loads no torch.
 
-    Explained in appendix C, The command line.
+    Explained in appendix D, The command line.
     """
     parser = _Parser("ddpm-lit", description="Denoising diffusion models.")
     verbs = parser.add_subparsers(
@@ -188,7 +188,7 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
 def run_train(args: argparse.Namespace) -> None:
     """Train, then write samples.png next to the checkpoint.
 
-    Explained in appendix C, The command line.
+    Explained in appendix D, The command line.
     """
     from ddpm_lit.scale import draw_images, save_images, train_at_scale
 
@@ -227,7 +227,7 @@ def _is_first() -> bool:
 def run_sample(args: argparse.Namespace) -> None:
     """Make images with a trained model and write them where --out says.
 
-    Explained in appendix C, The command line.
+    Explained in appendix D, The command line.
     """
     for name in ("num", "batch_size"):
         if getattr(args, name) < 1:
@@ -263,7 +263,7 @@ def run_sample(args: argparse.Namespace) -> None:
 def run_info(args: argparse.Namespace) -> None:
     """Print what a run or a model is, and how far a run came.
 
-    Explained in appendix C, The command line.
+    Explained in appendix D, The command line.
     """
     import json
     from dataclasses import asdict
@@ -292,7 +292,7 @@ def run_info(args: argparse.Namespace) -> None:
 def run_export(args: argparse.Namespace) -> None:
     """Write a model in diffusers' form or the Hub's.
 
-    Explained in appendix C, The command line.
+    Explained in appendix D, The command line.
     """
     from ddpm_lit.hub import load_model, to_diffusers
 
@@ -317,7 +317,7 @@ def main(argv: list[str] | None = None) -> int:
 
     In a team of processes the first speaks for all.
 
-    Explained in appendix C, The command line.
+    Explained in appendix D, The command line.
     """
     args = build_parser().parse_args(argv)
     verbs = {

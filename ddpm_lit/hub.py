@@ -62,7 +62,7 @@ class Pretrained:
 
     `variance` and `clip` are the sampler's settings that its makers chose.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
 
     model: UNet
@@ -292,7 +292,7 @@ def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
 
     Raises ValueError that names the field when the network is of another family.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
     c = {**THEIR_DEFAULTS, **theirs}
     for name, value in FAMILY.items():
@@ -369,7 +369,7 @@ def config_to_diffusers(
 ) -> dict[str, Any]:
     """A `UNet2DModel`'s configuration for ours, every field written out.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
     levels = range(len(config.channels))
     kinds = ["Attn" * (i in config.attention_levels) for i in levels]
@@ -433,7 +433,7 @@ def _their_name(name: str) -> str:
 def weights_to_diffusers(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The parameters of a `UNet`, under diffusers' names.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
     found: dict[str, Tensor] = {}
     for name, value in named.items():
@@ -454,7 +454,7 @@ def weights_from_diffusers(
 
     Raises ValueError when one is missing, too many, or of another shape.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
     left: dict[str, Tensor] = {}
     for name, value in theirs.items():
@@ -511,7 +511,7 @@ def schedule_from_diffusers(
 
     Raises ValueError that names the field when the scheduler is of another family.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
     for name, value in SCHEDULER_FAMILY.items():
         if theirs.get(name, value) != value:
@@ -540,7 +540,7 @@ def schedule_to_diffusers(
 ) -> dict[str, Any]:
     """A `DDPMScheduler`'s configuration for a schedule: its betas, one by one.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
     betas = schedule.beta[1:].tolist()
     return {
@@ -569,7 +569,7 @@ def from_diffusers(
     one the schedule is the paper's. Raises ValueError that names the field for a model
     of another family, OSError when there is no such model.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
     if isinstance(source, str | Path):
         folder = _local_folder(source, revision)
@@ -623,7 +623,7 @@ def to_diffusers(
 
     Raises FileExistsError when the folder holds something else.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
     folder = _empty_folder(path, "diffusers")
     for part in ("unet", "scheduler"):
@@ -652,7 +652,7 @@ def load_model(
     `average` chooses the weights of a run. Raises OSError when there is no such
     model, ValueError when it cannot be used.
 
-    Explained in appendix B, Exchanging weights.
+    Explained in appendix C, Exchanging weights.
     """
     path = Path(name)
     if path.is_file() or (path.is_dir() and not _holds_a_model(path)):

@@ -24,7 +24,7 @@ class Speed:
     None leaves the choice to the device; see `on`. `compile` costs a minute before the
     first step, so for sampling it is off unless it is asked for.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
 
     autocast: bool | None = None
@@ -74,7 +74,7 @@ class Recipe:
     is made with noise of `variance`. `tensorboard` None writes its logs when it is
     installed. Raises ValueError for values out of range.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
 
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -117,7 +117,7 @@ def presets() -> dict[str, Recipe]:
 
     Their runs go to runs/NAME.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     paper = UNetConfig(
         in_channels=3,
@@ -163,7 +163,7 @@ def preset(name: str, **changes: Any) -> Recipe:
     `preset("cifar10", steps=1000, dropout=0.2, compile=False)`. Raises ValueError for
     an unknown preset or field.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     known = presets()
     if name not in known:
@@ -176,7 +176,7 @@ def change_recipe(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
 
     Raises ValueError for a name that no part has.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     parts: list[Any] = [recipe, recipe.train, recipe.train.model, recipe.speed]
     inner = {"train", "model", "speed"}

@@ -84,7 +84,7 @@ __all__ = [
 def seed_of(*numbers: int) -> int:
     """A seed in 0..2^63 - 1 that depends on all the numbers and on their order.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     text = ",".join(map(str, numbers)).encode()
     digest = hashlib.blake2b(text, digest_size=8).digest()
@@ -95,7 +95,7 @@ def seed_of(*numbers: int) -> int:
 class Shuffle:
     """The endless order of `count` pictures: a new permutation for each epoch.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
 
     def __init__(self, count: int, seed: int) -> None:
@@ -128,7 +128,7 @@ class Shuffle:
 class Batch:
     """What a step draws: data x (B, C, H, W) in [-1, 1], steps t (B,), noise like x.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
 
     x: Tensor
@@ -157,7 +157,7 @@ def draw_batch(
     images are uint8 (N, C, H, W). All that is drawn depends on the recipe's seed and
     the step alone.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     config, device = recipe.train, generator.device
     count = config.batch_size
@@ -190,7 +190,7 @@ def scaled_step(
     `forward` is the state's model as `prepare_model` returns it; `speed` has no open
     switch. The batch is this process's part. See eq-parts.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     state.optimizer.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=batch.x.device)
@@ -238,7 +238,7 @@ def subpixel_upsample(h: Tensor, conv: nn.Conv2d) -> Tensor:
 
     See eq-subpixel. `conv` is 3 by 3 with padding 1.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     padded = F.pad(h, (1, 1, 1, 1))
     height, width = h.shape[2] + 1, h.shape[3] + 1
@@ -264,7 +264,7 @@ def _folded(weight: Tensor, dim: int, odd: int) -> Tensor:
 class BitDropout(nn.Module):
     """Dropout with 16 random bits for an entry; p is rounded to a multiple of 2^-16.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
 
     def __init__(self, p: float) -> None:
@@ -284,7 +284,7 @@ class BitDropout(nn.Module):
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention as eq-attention writes it, all pairs at once; shapes (..., N, D).
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     pairs = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     return torch.softmax(pairs, dim=-1) @ v
@@ -297,7 +297,7 @@ def quicken(model: nn.Module, speed: Speed) -> nn.Module:
     Changes the model in place, for good: its parts, the layout of its weights, and
     whether it is compiled. Weights keep their names. `speed` has no open switch.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     for part in model.modules():
         if isinstance(part, Upsample) and speed.subpixel:
@@ -324,7 +324,7 @@ def prepare_model(state: TrainState, speed: Speed, size: int = 1) -> nn.Module:
 
     Quickens model and average in place; call it before anything is loaded.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     model = quicken(state.model, speed).train()
     quicken(state.ema.model, replace(speed, compile=False))
@@ -339,7 +339,7 @@ def prepare_model(state: TrainState, speed: Speed, size: int = 1) -> nn.Module:
 def fast_arithmetic(speed: Speed, device: torch.device) -> Iterator[None]:
     """Set torch's switches for float32 products, and put them back afterwards.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
@@ -355,7 +355,7 @@ def fast_arithmetic(speed: Speed, device: torch.device) -> Iterator[None]:
 def former_checkpoints(folder: str | Path) -> list[Path]:
     """The older checkpoints of a run, newest first.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     return sorted(Path(folder).glob("checkpoint-*.safetensors"), reverse=True)
 
@@ -365,7 +365,7 @@ def save_and_keep(state: TrainState, recipe: Recipe, schedule: NoiseSchedule) ->
 
     Raises OSError when the disk does not take it; what was there is kept.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     folder = Path(recipe.train.out)
     if recipe.keep > 1 and (folder / CHECKPOINT).exists():
@@ -409,7 +409,7 @@ def newest_checkpoint(folder: str | Path) -> Path:
 
     Raises FileNotFoundError when there is none, ValueError when all are damaged.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     failure: Exception = FileNotFoundError(
         f"no checkpoint in {folder}; train one with `ddpm-lit train --out {folder}`"
@@ -436,7 +436,7 @@ def load_recipe(path: str | Path) -> Recipe:
     A run without a checkpoint, which was killed early, has its recipe in a file.
     Raises as `newest_checkpoint` does.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     path = Path(path)
     try:
@@ -467,7 +467,7 @@ def resume_state(recipe: Recipe, state: TrainState, team: Team) -> None:
     Process 0 reads it. Raises ValueError when the checkpoint was made by another
     recipe, naming the field.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     named, step = team.together(partial(_read_resumable, recipe))
     random = ("generator", "dropout_generator")  # seeded before each step anyway
@@ -506,7 +506,7 @@ def open_run(recipe: Recipe, resume: bool, overwrite: bool) -> bool:
     Raises FileExistsError for a folder that holds a run when neither `resume` nor
     `overwrite` is given, FileNotFoundError when there is nothing to resume.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     folder = Path(recipe.train.out)
     holds_run = (folder / CHECKPOINT).exists() or bool(former_checkpoints(folder))
@@ -522,7 +522,7 @@ def open_run(recipe: Recipe, resume: bool, overwrite: bool) -> bool:
 class Journal:
     """A run's diary: metrics.jsonl, and TensorBoard's logs when they are wanted.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
 
     def __init__(self, recipe: Recipe, step: int) -> None:
@@ -586,7 +586,7 @@ def train_at_scale(
     a team, up to ten), save, and raise KeyboardInterrupt. Raises FileExistsError,
     FileNotFoundError, ValueError, OSError or TrainingDiverged, with what to do.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     with join_team(recipe.train.device) as team:
         images, config = team.in_turns(partial(fit_to_data, recipe.train))
@@ -631,7 +631,7 @@ def _check_parts(recipe: Recipe, team: Team) -> None:
 class TrainingRun:
     """A training run under way in one process of a team.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
 
     state: TrainState
@@ -789,7 +789,7 @@ def draw_images(
     `batch_size` is that of one process. See `sample` for the model, steps, variance
     and clip; `speed` chooses how a network computes, see `quicken`, which is applied.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     count, device = shape[0], schedule.alpha_bar.device
     team = team or Team(device)
@@ -832,7 +832,7 @@ def draw_images(
 def check_output(path: str | Path) -> None:
     """Raise ValueError or FileExistsError when `save_images` could not use `path`.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     path = Path(path)
     if path.suffix.lower() not in ("", ".png", ".npz"):
@@ -853,7 +853,7 @@ def save_images(images: Tensor, path: str | Path) -> None:
     Files appear only when they are complete, in place of any of that name. Raises as
     `check_output` does.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     check_output(path)
     path, pixels = Path(path), images.permute(0, 2, 3, 1).numpy()

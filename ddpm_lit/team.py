@@ -26,7 +26,7 @@ PATIENCE = 1800  # seconds, for a process that lives and does not answer
 class Team:
     """Processes, `size` of them, this one number `rank`; one alone talks to nobody.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
 
     device: torch.device
@@ -95,7 +95,7 @@ def join_team(device: str = "auto") -> Iterator[Team]:
     With several GPUs each process takes the one of its number on the machine. Raises
     ValueError for a device that cannot be used.
 
-    Explained in appendix A, Training at scale.
+    Explained in appendix B, Training at scale.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "MASTER_ADDR" not in os.environ:

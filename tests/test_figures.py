@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 
 from conftest import ROOT
 from ddpm_lit import picture, save_figure, use_style
-from ddpm_lit.widgets import (
+from ddpm_lit.book.widgets import (
     PAGE,
     Axis,
     bars,

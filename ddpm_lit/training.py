@@ -735,7 +735,8 @@ def save_loss_curve(folder: str | Path) -> Path:
 
     Explained in chapter 8, Training.
     """
-    from matplotlib.figure import Figure  # a run that draws nothing loads nothing
+    import matplotlib  # here, so that who only samples does not load it
+    from matplotlib.figure import Figure
 
     metrics = read_metrics(folder)
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
@@ -743,5 +744,6 @@ def save_loss_curve(folder: str | Path) -> Path:
     axis.plot(metrics["step"], metrics["loss"])
     axis.set(xlabel="step", ylabel="loss, mean since the last point", yscale="log")
     path = Path(folder) / "loss.svg"
-    figure.savefig(path, metadata={"Date": None})
+    with matplotlib.rc_context({"svg.hashsalt": "ddpm_lit"}):  # the same each time
+        figure.savefig(path, metadata={"Date": None})
     return path

@@ -42,8 +42,8 @@ def shifted_ticks(before: str, after: str) -> None:
 
 def more_turns(before: str, after: str) -> None:
     turns, height = numbers(after)
-    assert numbers(before) == [1, 0] and turns == 1.1, after
-    assert abs(height - math.sin(2 * math.pi * turns)) < 0.006, after
+    assert numbers(before) == [1, 1] and turns == 1.1, after
+    assert abs(height - math.cos(2 * math.pi * turns)) < 0.006, after
 
 
 def longer_schedule(before: str, after: str) -> None:
@@ -137,5 +137,5 @@ CASES = [
     Case("08-training", 0, "stage of training", learned_more),
     Case("09-sampling", 0, "log2 of steps", twice_the_steps),
     Case("09-sampling", 1, "from noise to digits", one_frame_back, "ArrowLeft"),
-    Case("86-drawing", 0, "half turns", more_turns),
+    Case("86-drawing", 0, "turns", more_turns),
 ]

@@ -12,7 +12,7 @@ RUN    := $(VENV)/bin/python
 
 .PHONY: book pdf test mutants lab preview check export format bench clean
 
-book: $(VENV)/.book
+book: $(VENV)/.build
 	@$(RUN) tools/book.py
 
 pdf: $(VENV)/.test
@@ -36,20 +36,20 @@ test: $(VENV)/.test
 mutants: $(VENV)/.test
 	@$(RUN) tools/mutants.py
 
-lab: $(VENV)/.book
+lab: $(VENV)/.build
 	@JUPYTER_CONFIG_PATH=$(CURDIR)/tools/jupyter $(VENV)/bin/jupyter lab \
 	  $(if $(filter 0,$(shell id -u)),--allow-root) chapters/index.md
 
-preview: $(VENV)/.book
+preview: $(VENV)/.build
 	@$(RUN) tools/book.py --preview
 
 check: $(VENV)/.test
 	@$(RUN) tools/gates.py
 
-export: $(VENV)/.book
+export: $(VENV)/.build
 	@$(RUN) tools/export.py
 
-format: $(VENV)/.book
+format: $(VENV)/.build
 	@$(RUN) tools/format_chapters.py
 	@$(VENV)/bin/ruff format -q tools tests benchmarks conftest.py
 
@@ -62,7 +62,7 @@ clean:
 	rm -rf _build $(VENV) theme/node_modules theme/dist
 
 # One environment; the stamps say which extras it holds.
-$(VENV)/.book $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt
+$(VENV)/.build $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	  "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)

@@ -30,9 +30,10 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm_lit import UNet, __version__, ancestral_step, make_schedule
+from ddpm_lit import __version__
 from ddpm_lit.hub import config_to_diffusers
 from ddpm_lit.recipes import Speed, preset
+from ddpm_lit.sampling import ancestral_step
 from ddpm_lit.scale import (
     BitDropout,
     Shuffle,
@@ -44,8 +45,9 @@ from ddpm_lit.scale import (
     scaled_step,
     subpixel_upsample,
 )
+from ddpm_lit.schedules import make_schedule
 from ddpm_lit.training import TrainState
-from ddpm_lit.unet import AttentionBlock, ResidualBlock, Upsample
+from ddpm_lit.networks.unet import AttentionBlock, ResidualBlock, UNet, Upsample
 
 Step = Callable[[], None]
 

@@ -4,13 +4,14 @@
 
 """Denoising diffusion models, exported from a literate textbook.
 
-Every public name resolves on first use, so that `import ddpm_lit` loads no torch.
-Read chapter 00 for the conventions that hold everywhere.
+Every name below resolves on first use, so that `import ddpm_lit` loads no torch; all
+others are imported from their module. Chapter 00 has the conventions of the book.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+<<<<<<< HEAD
 __all__ = [
     "AttentionBlock",
     "Axis",
@@ -149,21 +150,32 @@ if TYPE_CHECKING:
     from ddpm_lit.denoiser import Denoiser as Denoiser
     from ddpm_lit.denoiser import check_choice as check_choice
     from ddpm_lit.elbo import ElboTerms as ElboTerms
+=======
+if TYPE_CHECKING:
+    from ddpm_lit.cli import main as main
+    from ddpm_lit.data import load_dataset as load_dataset
+    from ddpm_lit.data import to_model_range as to_model_range
+    from ddpm_lit.data import to_uint8 as to_uint8
+>>>>>>> book
     from ddpm_lit.elbo import bits_per_dim as bits_per_dim
     from ddpm_lit.elbo import elbo_terms as elbo_terms
     from ddpm_lit.elbo import gaussian_kl as gaussian_kl
-    from ddpm_lit.elbo import level_log_prob as level_log_prob
-    from ddpm_lit.evaluation import DigitJudge as DigitJudge
     from ddpm_lit.evaluation import frechet_distance as frechet_distance
-    from ddpm_lit.forward import check_same_shape as check_same_shape
     from ddpm_lit.forward import q_sample as q_sample
     from ddpm_lit.forward import q_step as q_step
+<<<<<<< HEAD
     from ddpm_lit.guidance import clipped as clipped
     from ddpm_lit.guidance import guided as guided
+=======
+    from ddpm_lit.hub import from_diffusers as from_diffusers
+    from ddpm_lit.hub import load_model as load_model
+    from ddpm_lit.hub import to_diffusers as to_diffusers
+>>>>>>> book
     from ddpm_lit.losses import kl_weight as kl_weight
     from ddpm_lit.machine import Machine as Machine
     from ddpm_lit.machine import pick_device as pick_device
     from ddpm_lit.mixture import GaussianMixture as GaussianMixture
+<<<<<<< HEAD
     from ddpm_lit.mlp import NoiseMLP as NoiseMLP
     from ddpm_lit.models import CONFIG as CONFIG
     from ddpm_lit.models import WEIGHTS as WEIGHTS
@@ -176,18 +188,15 @@ if TYPE_CHECKING:
     from ddpm_lit.objectives import Prediction as Prediction
     from ddpm_lit.objectives import objectives as objectives
     from ddpm_lit.parameterization import mean_from_noise as mean_from_noise
+=======
+>>>>>>> book
     from ddpm_lit.parameterization import noise_from_v as noise_from_v
     from ddpm_lit.parameterization import noise_from_x as noise_from_x
     from ddpm_lit.parameterization import v_from_x as v_from_x
     from ddpm_lit.parameterization import x_from_noise as x_from_noise
     from ddpm_lit.parameterization import x_from_v as x_from_v
-    from ddpm_lit.plotting import INK as INK
-    from ddpm_lit.plotting import Picture as Picture
-    from ddpm_lit.plotting import picture as picture
-    from ddpm_lit.plotting import save_figure as save_figure
-    from ddpm_lit.plotting import show_images as show_images
-    from ddpm_lit.plotting import use_style as use_style
     from ddpm_lit.posterior import q_posterior as q_posterior
+<<<<<<< HEAD
     from ddpm_lit.recipes import Optim as Optim
     from ddpm_lit.recipes import UNetConfig as UNetConfig
     from ddpm_lit.recipes import check_settings as check_settings
@@ -261,11 +270,52 @@ if TYPE_CHECKING:
     from ddpm_lit.widgets import tabulate_panel as tabulate_panel
     from ddpm_lit.widgets import unpack as unpack
     from ddpm_lit.widgets import value_at as value_at
+=======
+    from ddpm_lit.recipes import Recipe as Recipe
+    from ddpm_lit.recipes import preset as preset
+    from ddpm_lit.recipes import presets as presets
+    from ddpm_lit.sampling import sample as sample
+    from ddpm_lit.sampling import save_grid as save_grid
+    from ddpm_lit.scale import draw_images as draw_images
+    from ddpm_lit.scale import save_images as save_images
+    from ddpm_lit.scale import train_at_scale as train_at_scale
+    from ddpm_lit.schedules import NoiseSchedule as NoiseSchedule
+    from ddpm_lit.schedules import make_schedule as make_schedule
+    from ddpm_lit.team import Team as Team
+    from ddpm_lit.training import EMA as EMA
+    from ddpm_lit.training import TrainConfig as TrainConfig
+    from ddpm_lit.training import load_checkpoint as load_checkpoint
+    from ddpm_lit.training import train as train
+    from ddpm_lit.unet import UNet as UNet
+    from ddpm_lit.unet import UNetConfig as UNetConfig
+>>>>>>> book
 
 # chapters/00-reading-this-book.md
 __version__ = "0.1.0"
 
+__all__ = [
+    # noise, and the way back
+    "NoiseSchedule", "make_schedule", "q_step", "q_sample", "q_posterior",
+    # one prediction from another
+    "x_from_noise", "noise_from_x", "v_from_x", "x_from_v", "noise_from_v",
+    # what a model is measured by
+    "simple_loss", "kl_weight", "gaussian_kl", "elbo_terms", "bits_per_dim",
+    "frechet_distance",
+    # models
+    "UNet", "UNetConfig", "EMA", "GaussianMixture",
+    # data
+    "load_dataset", "to_model_range", "to_uint8",
+    # training
+    "TrainConfig", "train", "load_checkpoint",
+    "Recipe", "preset", "presets", "train_at_scale", "Team",
+    # sampling
+    "sample", "save_grid", "draw_images", "save_images",
+    # weights of others, and the command line
+    "load_model", "from_diffusers", "to_diffusers", "main",
+]  # fmt: skip
+
 _HOME_OF: dict[str, str] = {
+<<<<<<< HEAD
     "AttentionBlock": "unet",
     "Axis": "widgets",
     "Batch": "training",
@@ -338,8 +388,22 @@ _HOME_OF: dict[str, str] = {
     "every_setting": "widgets",
     "explore": "widgets",
     "fit": "training",
+=======
+    "EMA": "training",
+    "GaussianMixture": "mixture",
+    "NoiseSchedule": "schedules",
+    "Recipe": "recipes",
+    "Team": "team",
+    "TrainConfig": "training",
+    "UNet": "unet",
+    "UNetConfig": "unet",
+    "bits_per_dim": "elbo",
+    "draw_images": "scale",
+    "elbo_terms": "elbo",
+>>>>>>> book
     "frechet_distance": "evaluation",
     "gaussian_kl": "elbo",
+<<<<<<< HEAD
     "guided": "guidance",
     "ho_init": "unet",
     "jump": "schedules",
@@ -387,6 +451,31 @@ _HOME_OF: dict[str, str] = {
     "v_from_x": "parameterization",
     "value_at": "widgets",
     "write_whole": "models",
+=======
+    "kl_weight": "losses",
+    "load_checkpoint": "training",
+    "load_dataset": "data",
+    "load_model": "hub",
+    "main": "cli",
+    "make_schedule": "schedules",
+    "noise_from_v": "parameterization",
+    "noise_from_x": "parameterization",
+    "preset": "recipes",
+    "presets": "recipes",
+    "q_posterior": "posterior",
+    "q_sample": "forward",
+    "q_step": "forward",
+    "sample": "sampling",
+    "save_grid": "sampling",
+    "save_images": "scale",
+    "simple_loss": "losses",
+    "to_diffusers": "hub",
+    "to_model_range": "data",
+    "to_uint8": "data",
+    "train": "training",
+    "train_at_scale": "scale",
+    "v_from_x": "parameterization",
+>>>>>>> book
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",
 }
@@ -395,7 +484,7 @@ _HOME_OF: dict[str, str] = {
 def __getattr__(name: str) -> object:
     """Load the module that defines `name`, and return what it holds.
 
-    Raises AttributeError for a name that no chapter exports.
+    Raises AttributeError for a name that is not in `__all__`.
     """
     if name not in _HOME_OF:
         raise AttributeError(f"module 'ddpm_lit' has no attribute {name!r}")
@@ -404,4 +493,4 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """Names for tab completion."""
-    return sorted([*globals(), *_HOME_OF])
+    return sorted(__all__)

@@ -95,6 +95,7 @@ class UNetConfig:
     size divided by 2^i. The last four fields are switches for relatives of the paper's
     network. Raises ValueError for sizes that do not fit together.
 
+<<<<<<< HEAD
     Explained in chapter 7, The U-Net.
     """
 
@@ -115,6 +116,70 @@ class UNetConfig:
     symmetric_padding: bool = setting(False, "pad all sides before halving")
     cosine_first: bool = setting(False, "time embedding begins with the cosines")
     frequency_shift: int = setting(1, "subtracted from half its length", choices=(0, 1))
+=======
+    Explained in appendix B, Training at scale.
+    """
+
+    autocast: bool | None = None
+    tf32: bool | None = None
+    channels_last: bool | None = None
+    compile: bool | None = None
+    sdpa: bool | None = None
+    subpixel: bool | None = None
+    bit_dropout: bool | None = None
+    fused_adam: bool | None = None
+    foreach_ema: bool | None = None
+    data_on_device: bool | None = None
+
+    def on(self, device: torch.device, training: bool = True) -> "Speed":
+        """The same with every open switch decided for `device`."""
+        gpu, cpu = device.type == "cuda", device.type == "cpu"
+        default = {
+            "autocast": gpu and torch.cuda.is_bf16_supported(including_emulation=False),
+            "tf32": gpu,
+            "channels_last": gpu,
+            "compile": gpu and training and _can_compile(device),
+            "sdpa": not cpu,
+            "subpixel": cpu,
+            "bit_dropout": cpu,
+            "fused_adam": gpu or cpu,
+            "foreach_ema": True,
+            "data_on_device": True,
+        }
+        chosen = {name: on for name, on in asdict(self).items() if on is not None}
+        return Speed(**{**default, **chosen})
+
+
+def _can_compile(gpu: torch.device) -> bool:
+    """Whether torch can write kernels for this GPU, which needs Triton."""
+    capability = torch.cuda.get_device_capability(gpu)
+    return find_spec("triton") is not None and capability >= (7, 0)
+
+
+# chapters/90-training-at-scale.md
+@dataclass(frozen=True)
+class Recipe:
+    """A training run at scale: what is learned, and how the machine is used.
+
+    `horizontal_flips` mirrors every picture with probability 1/2. `accumulate` splits
+    a batch into that many parts that need memory one after the other. `keep` is the
+    number of checkpoints kept; every `sample_every` steps (0: never) a grid of samples
+    is made with noise of `variance`. `tensorboard` None writes its logs when it is
+    installed. Raises ValueError for values out of range.
+
+    Explained in appendix B, Training at scale.
+    """
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    speed: Speed = field(default_factory=Speed)
+    horizontal_flips: bool = False
+    accumulate: int = 1
+    keep: int = 3
+    log_every: int = 50
+    sample_every: int = 0
+    variance: str = "beta_tilde"
+    tensorboard: bool | None = None
+>>>>>>> book
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -174,7 +239,17 @@ class UNetConfig:
 class Optim:
     """How a denoiser is trained; the defaults train digits on a CPU in a minute.
 
+<<<<<<< HEAD
     Explained in chapter 8, Training.
+=======
+# chapters/90-training-at-scale.md
+def presets() -> dict[str, Recipe]:
+    """Complete recipes by name: cifar10 (Ho et al. 2020), fashion-mnist, mnist, digits.
+
+    Their runs go to runs/NAME.
+
+    Explained in appendix B, Training at scale.
+>>>>>>> book
     """
 
     train_steps: int = setting(1300, "gradient steps", least=1)
@@ -191,6 +266,7 @@ class Optim:
     max_norm: float = setting(1.0, "largest norm of a gradient", above=0)
     seed: int = setting(0, "decides every random number", least=0, below=2**63)
 
+<<<<<<< HEAD
     def __post_init__(self) -> None:
         check_settings(self)
         if self.batch_size % self.accumulate:
@@ -198,3 +274,43 @@ class Optim:
                 f"batch_size = {self.batch_size} cannot be divided into accumulate = "
                 f"{self.accumulate} equal parts"
             )
+=======
+
+# chapters/90-training-at-scale.md
+def preset(name: str, **changes: Any) -> Recipe:
+    """The preset called `name`, with fields of any of its parts changed.
+
+    `preset("cifar10", steps=1000, dropout=0.2, compile=False)`. Raises ValueError for
+    an unknown preset or field.
+
+    Explained in appendix B, Training at scale.
+    """
+    known = presets()
+    if name not in known:
+        raise ValueError(f"unknown preset {name!r}; choose from {', '.join(known)}")
+    return change_recipe(known[name], changes)
+
+
+def change_recipe(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with fields of it, its configuration, network or switches changed.
+
+    Raises ValueError for a name that no part has.
+
+    Explained in appendix B, Training at scale.
+    """
+    parts: list[Any] = [recipe, recipe.train, recipe.train.model, recipe.speed]
+    inner = {"train", "model", "speed"}
+    new: list[dict[str, Any]] = [{}, {}, {}, {}]
+    for name, value in changes.items():
+        homes = [
+            i
+            for i, part in enumerate(parts)
+            if name not in inner and name in {f.name for f in fields(part)}
+        ]
+        if not homes:
+            raise ValueError(f"a recipe has no field {name!r}")
+        new[homes[0]][name] = value
+    model = replace(parts[2], **new[2])
+    train = replace(parts[1], **new[1], model=model)
+    return replace(recipe, **new[0], train=train, speed=replace(parts[3], **new[3]))
+>>>>>>> book

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import shutil
 import subprocess
@@ -58,6 +59,26 @@ def book(tmp_path: Path):
         return tmp_path
 
     return write
+
+
+def package_files(root: Path = ROOT) -> dict[str, Path]:
+    """Module -> its file: `forward`, `book.checks`, `book.__init__`."""
+    package = root / "ddpm_lit"
+    return {
+        ".".join(path.relative_to(package).with_suffix("").parts): path
+        for path in sorted(package.rglob("*.py"))
+    }
+
+
+def public_names() -> dict[str, str]:
+    """Name -> module, for all that the modules of the package list in `__all__`."""
+    found = {}
+    for module, path in package_files().items():
+        for stmt in ast.parse(path.read_text("utf-8")).body:
+            if module != "__init__" and ast.unparse(stmt).startswith("__all__ = "):
+                assert isinstance(stmt, ast.Assign)
+                found |= dict.fromkeys(ast.literal_eval(stmt.value), module)
+    return found
 
 
 def copy_book(folder: Path) -> Path:

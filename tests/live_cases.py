@@ -13,14 +13,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ddpm_lit import (
-    GaussianMixture,
-    NoiseSchedule,
-    kl_weight,
-    linear_betas,
-    make_schedule,
-    q_posterior,
-)
+from ddpm_lit.losses import kl_weight
+from ddpm_lit.mixture import GaussianMixture
+from ddpm_lit.posterior import q_posterior
+from ddpm_lit.schedules import NoiseSchedule, linear_betas, make_schedule
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,12 @@ def shifted_ticks(before: str, after: str) -> None:
     (mean, spread), (new_mean, new_spread) = numbers(before), numbers(after)
     assert abs(new_mean - mean - 0.1) < 0.011, after
     assert new_spread == spread, after
+
+
+def more_turns(before: str, after: str) -> None:
+    turns, height = numbers(after)
+    assert numbers(before) == [1, 1] and turns == 1.1, after
+    assert abs(height - math.cos(2 * math.pi * turns)) < 0.006, after
 
 
 def longer_schedule(before: str, after: str) -> None:
@@ -135,4 +137,5 @@ CASES = [
     Case("08-training", 0, "stage of training", learned_more),
     Case("09-sampling", 0, "log2 of steps", twice_the_steps),
     Case("09-sampling", 1, "from noise to digits", one_frame_back, "ArrowLeft"),
+    Case("87-drawing", 0, "turns", more_turns),
 ]

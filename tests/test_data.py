@@ -20,15 +20,9 @@ import pytest
 import torch
 
 import ddpm_lit.data as data
-from ddpm_lit import (
-    DOWNLOADS,
-    data_cache,
-    load_dataset,
-    preset,
-    read_cifar10,
-    read_idx,
-    train_at_scale,
-)
+from ddpm_lit.data import DOWNLOADS, data_cache, load_dataset, read_cifar10, read_idx
+from ddpm_lit.recipes import preset
+from ddpm_lit.scale import train_at_scale
 
 
 def idx(array: np.ndarray) -> bytes:

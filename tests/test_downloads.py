@@ -13,7 +13,7 @@ import pytest
 from notebooks import WIDGET
 
 from chapters import read_chapter
-from conftest import ROOT
+from conftest import ROOT, package_files
 
 CHAPTERS = sorted((ROOT / "chapters").glob("[0-9][0-9]-*.md"))
 NOTEBOOKS = [path for path in CHAPTERS if read_chapter(path).cells]
@@ -55,12 +55,13 @@ def test_the_source_of_each_chapter_is_there(site):
 
 
 def listing(site: Path, module: str) -> str:
-    return (site / "modules" / module / "index.html").read_text("utf-8")
+    path = site / "modules" / module.replace(".", "/") / "index.html"
+    return path.read_text("utf-8")
 
 
 def test_a_module_page_shows_the_module_line_by_line(site):
-    for path in (ROOT / "ddpm_lit").glob("*.py"):
-        page = listing(site, path.stem)
+    for module, path in package_files().items():
+        page = listing(site, module)
         code = page[page.index('<div class="code listing">') :].partition("</pre>")[0]
         lines = re.split(r'<span class="line" id="L\d+">', code)[1:]
         source = path.read_text("utf-8").splitlines()
@@ -87,7 +88,9 @@ def test_a_name_of_a_module_leads_back_to_its_cell(site, name):
 
 def test_the_list_of_modules_is_in_reading_order(site):
     page = (site / "modules" / "index.html").read_text("utf-8")
-    order = re.findall(r'<dt><a class="file" href="/modules/(\w+)/">', page)
-    assert set(order) == {path.stem for path in (ROOT / "ddpm_lit").glob("*.py")}
-    known = ["checks", "schedules", "forward", "posterior", "elbo", "unet", "training"]
+    found = re.findall(r'<dt><a class="file" href="/modules/([\w/]+)/">', page)
+    order = [path.replace("/", ".") for path in found]
+    assert set(order) == set(package_files())
+    known = ["schedules", "forward", "posterior", "elbo", "unet", "training"]
+    known += ["book.checks", "book.plotting", "book.widgets"]
     assert [name for name in order if name in known] == known

@@ -90,8 +90,17 @@ def test_a_docstring_copied_back_from_the_package_gets_no_second_line(book):
 
 
 def test_the_back_matter_is_called_an_appendix(book):
-    root = book(c91_a=chapter_text(("export.one", DOCUMENTED)))
+    plain = chapter_text(("", "x = 1"))
+    cell = chapter_text(("export.one", DOCUMENTED))
+    root = book(c79_a=plain, c81_a=plain, c91_a=cell)
     assert "Explained in appendix B, A chapter." in export(root)["one.py"]
+
+
+def test_letters_follow_the_order_of_the_files_and_not_their_numbers(book):
+    plain = chapter_text(("", "x = 1"))
+    root = book(c03_a=plain, c80_b=plain, c86_c=plain, c95_d=plain)
+    numbers = [chapter.number for chapter in read_chapters(root / "chapters")]
+    assert numbers == ["3", "A", "B", "C"]
 
 
 def test_help_of_the_package_names_chapter_and_equation():
@@ -167,6 +176,137 @@ def test_refuses_one_public_name_in_two_modules(book):
     assert "public names are unique" in refusal(root)
 
 
+ONE = ("export.one", "def f() -> int:\n    return 1")
+KIT = ("export.book.kit", '"""The kit."""\n\n\ndef draw() -> int:\n    return 2')
+
+
+def test_a_folder_holds_modules_and_gets_a_front(book, capsys):
+    root = book(
+        c01_a=chapter_text(("export.nets.small", "def f() -> int:\n    return 1")),
+        c02_b=chapter_text(
+            ("export.nets.large", "def g() -> int:\n    return f()"),
+            ("export.two", "def h() -> int:\n    return g()"),
+        ),
+    )
+    files = export(root)
+    assert "from ddpm_lit.nets.small import f" in files["nets/large.py"]
+    assert "from ddpm_lit.nets.large import g" in files["two.py"]
+    assert '"""The modules of ddpm_lit.nets."""' in files["nets/__init__.py"]
+    assert main(["--root", str(root)]) == 0
+    assert main(["--root", str(root), "--check"]) == 0
+    lines = files["nets/large.py"].splitlines()
+    at = next(i for i, line in enumerate(lines, 1) if line == "    return f()")
+    wanted = line_of(root, "02-b.md", "return f()")
+    capsys.readouterr()
+    for place in ("nets/large.py", "/somewhere/ddpm_lit/nets/large.py"):
+        assert main(["--root", str(root), "--locate", f"{place}:{at}"]) == 0
+        assert capsys.readouterr().out == f"chapters/02-b.md:{wanted}\n"
+
+
+def test_a_chapter_may_write_the_front_of_a_folder(book):
+    front = ("export.nets.__init__", '"""Networks."""')
+    body = ("export.nets.small", "def f() -> int:\n    return 1")
+    files = export(book(c01_a=chapter_text(front, body)))
+    assert '"""Networks."""' in files["nets/__init__.py"]
+    assert "# chapters/01-a.md" in files["nets/__init__.py"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "reason"),
+    [
+        ("export.a.b.c", "too deep"),
+        ("export.a-b", "no Python name"),
+        ("export.one.two", "is a folder already"),
+    ],
+)
+def test_refuses_a_place_where_no_module_can_be(book, tag, reason):
+    root = book(c01_a=chapter_text(ONE, (tag, "def g() -> int:\n    return 1")))
+    assert reason in refusal(root)
+
+
+def test_every_chapter_may_import_the_kit(book):
+    root = book(
+        c01_a=chapter_text(
+            ("", "from ddpm_lit.book.kit import draw\nfrom ddpm_lit.book import kit"),
+            ONE,
+        ),
+        c86_b=chapter_text(KIT),
+    )
+    assert set(export(root)) >= {"one.py", "book/kit.py", "book/__init__.py"}
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [("export.one", "from ddpm_lit.book.kit import draw\n\n\nX = draw")],
+        [("export.one", "def f():\n    from ddpm_lit.book import kit\n\n    kit")],
+        [("export.one", "def f():\n    import ddpm_lit.book.kit as k\n\n    k")],
+        [
+            ("", "from ddpm_lit.book.kit import draw"),
+            ("export.one", "def f():\n    return draw()"),
+        ],
+        [("", "import ddpm_lit.book.kit as k"), ("export.one", "def f():\n    k")],
+        [("", "from ddpm_lit.book import kit"), ("export.one", "def f():\n    kit")],
+    ],
+)
+def test_the_package_never_imports_the_kit(book, cells):
+    root = book(c01_a=chapter_text(*cells), c86_b=chapter_text(KIT))
+    [line] = refusal(root).splitlines()
+    assert line.startswith("chapters/01-a.md:") and "which the package never" in line
+
+
+def test_a_name_of_the_kit_is_not_found_for_the_package(book):
+    use = ("export.one", "def f():\n    return draw()")
+    root = book(c01_a=chapter_text(KIT, use))
+    assert "draw is not defined in ddpm_lit/one.py" in refusal(root)
+
+
+FRONT = """\"\"\"A package.\"\"\"
+
+__all__ = [
+    # first
+    "f",
+    {more}
+]
+
+_HOME_OF: dict[str, str] = {{}}
+"""
+
+
+def front(*more: str) -> tuple[str, str]:
+    return "export.__init__", FRONT.format(more=" ".join(f'"{m}",' for m in more))
+
+
+def test_the_package_offers_the_names_of_its_list(book):
+    two = ("export.nets.two", "def g() -> int:\n    return 1\n\n\ndef h():\n    g()")
+    root = book(c00_a=chapter_text(front("g")), c01_b=chapter_text(ONE, two))
+    text = export(root)["__init__.py"]
+    assert '_HOME_OF: dict[str, str] = {"f": "one", "g": "nets.two"}' in text
+    assert "    from ddpm_lit.nets.two import g as g" in text and '"h"' not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("f", "f stands in __all__ twice"),
+        ("nobody", "nobody stands in __all__, but no chapter exports it"),
+        ("draw", "draw belongs to the lab kit"),
+        ("one", "a module has that name too"),
+    ],
+)
+def test_refuses_a_name_that_the_package_cannot_offer(book, name, reason):
+    one = (ONE[0], f"{ONE[1]}\n\n\none = 1")
+    root = book(
+        c00_a=chapter_text(front(name)),
+        c01_b=chapter_text(one),
+        c86_c=chapter_text(KIT),
+    )
+    line = line_of(root, "00-a.md", f'    "{name}",')
+    line = line + 1 if name == "f" else line
+    assert refusal(root).startswith(f"chapters/00-a.md:{line}: ")
+    assert reason in refusal(root)
+
+
 def test_check_finds_stale_edited_and_superfluous_files(book, capsys):
     root = book(c01_a=chapter_text(("export.one", "def f() -> int:\n    return 1")))
     assert main(["--root", str(root), "--check"]) == 1
@@ -180,6 +320,20 @@ def test_check_finds_stale_edited_and_superfluous_files(book, capsys):
     (root / "ddpm_lit" / "extra.py").write_text("")
     assert main(["--root", str(root)]) == 0
     assert not (root / "ddpm_lit" / "extra.py").exists()
+
+
+def test_a_folder_that_no_chapter_fills_any_more_is_removed(book, capsys):
+    root = book(c01_a=chapter_text(ONE), c86_b=chapter_text(KIT))
+    assert main(["--root", str(root)]) == 0
+    folder = root / "ddpm_lit" / "book"
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "kit.cpython-311.pyc").write_bytes(b"")
+    (root / "chapters" / "86-b.md").unlink()
+    assert main(["--root", str(root), "--check"]) == 1
+    assert "ddpm_lit/book/kit.py: no chapter exports it" in capsys.readouterr().err
+    assert main(["--root", str(root)]) == 0
+    assert not folder.exists()
+    assert main(["--root", str(root), "--check"]) == 0
 
 
 def test_locate_leads_back_to_the_page(capsys):

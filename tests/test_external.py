@@ -21,32 +21,29 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.models.embeddings import get_timestep_embedding
 
-from ddpm_lit import (
-    NoiseSchedule,
-    UNet,
-    UNetConfig,
-    ancestral_step,
-    bits_per_dim,
+from ddpm_lit.elbo import bits_per_dim, gaussian_kl
+from ddpm_lit.forward import q_sample
+from ddpm_lit.hub import (
     config_from_diffusers,
     config_to_diffusers,
-    cosine_betas,
     from_diffusers,
-    gaussian_kl,
-    linear_betas,
     load_model,
-    make_schedule,
-    noise_from_v,
-    preset,
-    q_sample,
-    quadratic_betas,
-    sample,
     schedule_from_diffusers,
-    sigmoid_betas,
-    time_embedding,
     to_diffusers,
-    v_from_x,
     weights_to_diffusers,
 )
+from ddpm_lit.parameterization import noise_from_v, v_from_x
+from ddpm_lit.recipes import preset
+from ddpm_lit.sampling import ancestral_step, sample
+from ddpm_lit.schedules import (
+    NoiseSchedule,
+    cosine_betas,
+    linear_betas,
+    make_schedule,
+    quadratic_betas,
+    sigmoid_betas,
+)
+from ddpm_lit.networks.unet import UNet, UNetConfig, time_embedding
 
 f64 = torch.float64
 LINEAR = make_schedule("linear", 1000)

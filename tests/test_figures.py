@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 from matplotlib import pyplot as plt
 
 from conftest import ROOT
-from ddpm_lit import picture, save_figure, use_style
-from ddpm_lit.widgets import (
+from ddpm_lit.book.plotting import picture, save_figure, use_style
+from ddpm_lit.book.widgets import (
     PAGE,
     Axis,
     bars,
@@ -34,7 +34,7 @@ from ddpm_lit.widgets import (
 DRAW = """
 import hashlib, torch
 from matplotlib import pyplot as plt
-from ddpm_lit import picture, show_images, use_style
+from ddpm_lit.book.plotting import picture, show_images, use_style
 use_style()
 figure, axis = plt.subplots()
 axis.hist([1, 2, 2, 3], label="bars"); axis.plot([1, 2], label="line"); axis.legend()

@@ -11,20 +11,13 @@ import huggingface_hub
 import pytest
 import torch
 
-from ddpm_lit import (
-    Pretrained,
-    UNet,
-    UNetConfig,
-    build_parser,
-    load_model,
-    make_schedule,
-    preset,
-    run_export,
-    save_checkpoint,
-    to_diffusers,
-    train_at_scale,
-)
-from ddpm_lit.training import TrainState
+from ddpm_lit.cli import build_parser, run_export
+from ddpm_lit.hub import Pretrained, load_model, to_diffusers
+from ddpm_lit.recipes import preset
+from ddpm_lit.scale import train_at_scale
+from ddpm_lit.schedules import make_schedule
+from ddpm_lit.training import TrainState, save_checkpoint
+from ddpm_lit.networks.unet import UNet, UNetConfig
 
 
 def model() -> Pretrained:

@@ -9,38 +9,37 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from dataclasses import is_dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from export import defined_names
 
 import ddpm_lit
 from chapters import read_chapters
-from conftest import ROOT
-from ddpm_lit import (
-    EMA,
-    GaussianMixture,
+from conftest import ROOT, package_files, public_names
+from ddpm_lit.data import load_dataset
+from ddpm_lit.elbo import elbo_terms
+from ddpm_lit.forward import q_sample, q_step
+from ddpm_lit.losses import kl_weight, simple_loss
+from ddpm_lit.mixture import GaussianMixture
+from ddpm_lit.posterior import q_posterior
+from ddpm_lit.sampling import ancestral_step, sample, save_grid
+from ddpm_lit.schedules import (
     NoiseSchedule,
-    UNet,
-    UNetConfig,
-    ancestral_step,
     at_step,
-    elbo_terms,
-    kl_weight,
     linear_betas,
-    load_dataset,
     make_schedule,
-    q_posterior,
-    q_sample,
-    q_step,
     respace,
-    sample,
-    save_grid,
-    simple_loss,
 )
+from ddpm_lit.training import EMA
+from ddpm_lit.networks.unet import UNet, UNetConfig
 
-MODULES = sorted((ROOT / "ddpm_lit").glob("*.py"))
+MODULES = package_files()
+PUBLIC = public_names()
 
 
 def test_import_loads_no_torch():
@@ -52,20 +51,45 @@ def test_import_loads_no_torch():
     assert out.stdout.strip() == "False", out.stderr
 
 
-def test_every_public_name_resolves_and_is_documented():
-    assert len(ddpm_lit.__all__) > 60
+def test_the_first_use_loads_no_drawing_library():
+    """Nor what the lab kit or a rare function needs."""
+    heavy = ["seaborn", "matplotlib", "pandas", "scipy.stats", "ipywidgets", "sklearn"]
+    code = (
+        "import sys, ddpm_lit; ddpm_lit.train; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.stdout.strip() == "[]", out.stdout + out.stderr
+
+
+def thing(name: str) -> Any:
+    """What a public name stands for."""
+    return getattr(import_module(f"ddpm_lit.{PUBLIC[name]}"), name)
+
+
+def test_the_package_offers_a_chosen_list_of_names():
     for name in ddpm_lit.__all__:
-        thing = getattr(ddpm_lit, name)
-        if inspect.isfunction(thing) or inspect.isclass(thing):
-            assert inspect.getdoc(thing), f"{name} has no docstring"
-        if inspect.isfunction(thing):
-            signature = inspect.signature(thing)
+        assert getattr(ddpm_lit, name) is thing(name)
+    assert dir(ddpm_lit) == sorted(ddpm_lit.__all__)
+    names: dict[str, object] = {}
+    exec("from ddpm_lit import *", names)
+    assert set(names) - {"__builtins__"} == set(ddpm_lit.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = ddpm_lit.nothing
+    with pytest.raises(AttributeError, match="no attribute 'linear_betas'"):
+        _ = ddpm_lit.linear_betas
+
+
+def test_every_public_name_is_documented():
+    for name in PUBLIC:
+        each = thing(name)
+        if inspect.isfunction(each) or inspect.isclass(each):
+            assert inspect.getdoc(each), f"{name} has no docstring"
+        if inspect.isfunction(each):
+            signature = inspect.signature(each)
             for parameter in signature.parameters.values():
                 assert parameter.annotation is not parameter.empty, (name, parameter)
             assert signature.return_annotation is not signature.empty, name
-    assert set(ddpm_lit.__all__) <= set(dir(ddpm_lit))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = ddpm_lit.nothing
 
 
 # What each declared dependency is imported as.
@@ -76,15 +100,16 @@ RUNTIME = {
     "pooch": "pooch",
     "safetensors": "safetensors",
     "scikit-learn": "sklearn",
-    "scipy": "scipy",
-    "seaborn": "seaborn",
     "torch": "torch",
     "tqdm": "tqdm",
 }
-DRAWING = {"matplotlib", "seaborn"}
-# Modules that may import more than numbers, and what the extras bring.
-DRAWS = {"plotting", "widgets", "training"}
-EXTRAS = {"widgets": {"ipywidgets"}, "hub": {"huggingface_hub"}}
+# What single modules may import besides, from the extras.
+EXTRAS = {
+    "hub": {"huggingface_hub"},
+    "book.plotting": {"seaborn"},
+    "book.widgets": {"ipywidgets"},
+    "evaluation": {"scipy"},  # comes with scikit-learn
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -104,56 +129,115 @@ def test_the_declared_dependencies_are_those_we_know():
     assert declared == set(RUNTIME)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_module_imports_only_what_is_declared(path):
-    allowed = set(RUNTIME.values()) - DRAWING | EXTRAS.get(path.stem, set())
-    if path.stem in DRAWS:
-        allowed |= DRAWING
-    assert imported(path) <= allowed, f"{path.name} imports {imported(path) - allowed}"
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_is_declared(module):
+    allowed = set(RUNTIME.values()) | EXTRAS.get(module, set())
+    found = imported(MODULES[module])
+    assert found <= allowed, f"{module} imports {found - allowed}"
+
+
+def test_the_kit_declares_what_it_imports():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    kit = {
+        re.split(r"[\[<>=!~ ;]", r)[0] for r in extras["optional-dependencies"]["book"]
+    }
+    files = [path for name, path in MODULES.items() if name.startswith("book.")]
+    needed = set().union(*map(imported, files)) - set(RUNTIME.values())
+    assert needed <= kit, needed - kit
 
 
 def test_no_module_uses_an_undefined_name():
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F"]
-    done = subprocess.run([*command, *MODULES], capture_output=True, text=True)
+    done = subprocess.run([*command, *MODULES.values()], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
-def sources() -> Iterator[str]:
-    """All code that tests the package: tests, and the cells that are not it."""
-    for path in sorted((ROOT / "tests").glob("*.py")):
-        yield path.read_text("utf-8")
-    for chapter in read_chapters(ROOT / "chapters"):
-        for cell in chapter.cells:
-            if not cell.tagged("export"):
-                yield cell.source
-
-
-def last_name(node: ast.expr) -> str:
-    return ast.unparse(node).rpartition(".")[2]
-
-
-def called(source: str) -> set[str]:
-    """Names that are called, made into a subclass, or expected to be raised."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ClassDef):
-            found |= {last_name(base) for base in node.bases}
-        elif isinstance(node, ast.Call):
-            found.add(last_name(node.func))
-            if last_name(node.func) == "raises":
-                found |= {last_name(each) for each in node.args}
+def imports(tree: ast.AST) -> dict[str, str]:
+    """What the code calls a public name -> the name, if it takes it from the module
+    that defines it or from the package: `q_sample`, `training.train`."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                offered = node.module == "ddpm_lit" and alias.name in ddpm_lit.__all__
+                home = f"ddpm_lit.{PUBLIC.get(alias.name)}"
+                if offered or node.module == home:
+                    found[alias.asname or alias.name] = alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name
+                found |= {
+                    f"{bound}.{name}": name
+                    for name, module in PUBLIC.items()
+                    if alias.name == f"ddpm_lit.{module}"
+                }
     return found
 
 
+def called(tree: ast.AST) -> set[str]:
+    """Names that are called, made into a subclass, or expected to be raised."""
+    used: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            used += node.bases
+        elif isinstance(node, ast.Call):
+            used.append(node.func)
+            if ast.unparse(node.func).endswith("raises"):
+                used += node.args
+    return {ast.unparse(each) for each in used}
+
+
+def used_by_tests() -> set[str]:
+    """Public names that a test calls by an import of theirs."""
+    found = set()
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        names = imports(tree)
+        found |= {names[each] for each in called(tree) & set(names)}
+    return found
+
+
+def used_by_chapters() -> set[str]:
+    """Public names that a cell of a chapter calls, where no cell gives the name to
+    something else: imported, or exported by the same chapter."""
+    found = set()
+    for chapter in read_chapters(ROOT / "chapters"):
+        names: dict[str, str] = {}
+        plain: list[ast.stmt] = []
+        for cell in chapter.cells:
+            tree = ast.parse(cell.source)
+            defined = {name for stmt in tree.body for name in defined_names(stmt)}
+            names |= imports(tree)
+            if cell.tagged("export"):
+                names |= {name: name for name in defined if name in PUBLIC}
+            else:
+                names = {key: name for key, name in names.items() if key not in defined}
+                plain += tree.body
+        calls = called(ast.Module(plain, []))
+        found |= {names[each] for each in calls & set(names)}
+    return found
+
+
+def test_only_a_name_that_is_imported_counts_as_called():
+    code = (
+        "from ddpm_lit.training import train as learn\nfrom mine import sample\n"
+        "import ddpm_lit.scale as scale\n"
+        "learn(); sample(); self.q_step(); scale.open_run(); q_sample()"
+    )
+    tree = ast.parse(code)
+    names = imports(tree)
+    assert {names[each] for each in called(tree) & set(names)} == {"train", "open_run"}
+
+
 def test_every_public_function_and_class_is_called_by_a_test():
-    names = set().union(*map(called, sources()))
+    """Of a dataclass it is enough that a function which returns one is called."""
     public = {
         name
-        for name in ddpm_lit.__all__
-        if inspect.isfunction(thing := getattr(ddpm_lit, name))
-        or inspect.isclass(thing)
+        for name in PUBLIC
+        if inspect.isfunction(thing(name))
+        or (inspect.isclass(thing(name)) and not is_dataclass(thing(name)))
     }
-    assert public - names == set(), "no test or check calls these"
+    assert public - used_by_tests() - used_by_chapters() == set()
 
 
 S = make_schedule("linear", 10)

@@ -23,7 +23,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from serve import serve
 
-from conftest import ROOT, copy_book
+from conftest import ROOT, copy_book, package_files
 
 NARROW, WIDE = 390, 1440
 SCHEMES = ("light", "dark")
@@ -161,7 +161,7 @@ def none(found: list[str]) -> bool:
 
 def test_every_chapter_and_module_has_a_page(book):
     chapters = len(list((ROOT / "chapters").glob("[0-9][0-9]-*.md")))
-    modules = {f"modules/{p.stem}/" for p in (ROOT / "ddpm_lit").glob("*.py")}
+    modules = {f"modules/{name.replace('.', '/')}/" for name in package_files()}
     assert modules <= set(book), modules - set(book)
     plain = [name for name in book if name.endswith("/") and "modules/" not in name]
     assert len(plain) >= chapters, plain

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import ipywidgets
 import numpy as np
@@ -12,21 +12,12 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from ddpm_lit import (
+from ddpm_lit.book.plotting import Picture
+from ddpm_lit.book.widgets import (
     Axis,
-    Checkpoint,
-    ElboTerms,
     Explorer,
     Mark,
-    NoiseSchedule,
     Panel,
-    Picture,
-    TrainConfig,
-    TrainState,
-    UNetConfig,
-    build_parser,
-    check_range,
-    check_same_shape,
     describe_control,
     draw_bars,
     draw_bell,
@@ -36,20 +27,25 @@ from ddpm_lit import (
     draw_panel,
     draw_pixels,
     every_setting,
-    ho_init,
-    load_checkpoint,
-    make_schedule,
     needs,
-    pick_device,
     positions,
-    run_info,
-    run_sample,
-    run_train,
-    save_checkpoint,
-    save_loss_curve,
     tabulate_panel,
     value_at,
 )
+from ddpm_lit.cli import build_parser, run_info, run_sample, run_train
+from ddpm_lit.elbo import ElboTerms
+from ddpm_lit.forward import check_same_shape
+from ddpm_lit.losses import check_range
+from ddpm_lit.schedules import make_schedule
+from ddpm_lit.training import (
+    TrainConfig,
+    TrainState,
+    load_checkpoint,
+    pick_device,
+    save_checkpoint,
+    save_loss_curve,
+)
+from ddpm_lit.networks.unet import UNetConfig, ho_init
 
 
 @pytest.fixture
@@ -141,9 +137,9 @@ def test_an_explorer_says_and_shows_what_its_controls_stand_at():
 
 
 def test_a_picture_carries_its_words():
+    """For who cannot see it: beside the image and, once saved, within it."""
     data, about = Picture("<svg/>", "A dot.")._repr_mimebundle_()
-    assert data["image/svg+xml"] == "<svg/>"
-    assert "A dot." in json.dumps(about)
+    assert about["image/svg+xml"]["alt"] == data["text/plain"] == "A dot."
 
 
 def test_shapes_and_ranges_are_checked():
@@ -168,7 +164,7 @@ def test_weights_begin_with_the_variance_of_ho_et_al():
 
 
 def test_a_device_is_named_or_refused():
-    assert pick_device("cpu").type == "cpu" and pick_device("auto")
+    assert pick_device("cpu").type == "cpu"
     with pytest.raises(ValueError, match="cannot be used here"):
         pick_device("abacus")
     with pytest.raises(ValueError, match="cannot be used here"):
@@ -181,28 +177,26 @@ def test_a_state_is_saved_and_comes_back(tmp_path):
     state = TrainState.fresh(config, torch.device("cpu"))
     path = save_checkpoint(state, config, schedule)
     found = load_checkpoint(path)
-    assert isinstance(found, Checkpoint) and found.shape(3) == (3, 1, 8, 8)
-    by_hand = Checkpoint(state.model, schedule, config, 0)
-    assert by_hand.shape(3) == found.shape(3)
-    again = TrainState(state.model, state.optimizer, state.ema, state.generator)
-    assert again.step == 0 and again.is_finite()
-    assert isinstance(found.schedule, NoiseSchedule)
+    assert found.step == 0 and found.shape(3) == (3, 1, 8, 8)
+    assert torch.equal(found.schedule.beta, schedule.beta)
+    saved, loaded = state.ema.model.state_dict(), found.model.state_dict()
+    assert all(torch.equal(saved[name], loaded[name]) for name in saved)
 
 
 def test_the_loss_curve_is_drawn_from_the_metrics(tmp_path):
     lines = [{"step": i, "loss": 1 / i, "seconds": 0.1 * i} for i in (1, 2, 3)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text)
-    assert save_loss_curve(tmp_path).read_text("utf-8").startswith("<svg")
+    drawn = save_loss_curve(tmp_path).read_bytes()
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert save_loss_curve(tmp_path).read_bytes() == drawn
 
 
 def test_the_verbs_of_the_command_line(tmp_path, capsys):
     folder, grid = str(tmp_path / "run"), str(tmp_path / "grid.png")
     sizes = ["--base-channels", "8", "--channel-multipliers", "1", "--groups", "4"]
     words = ["train", "--out", folder, "--steps", "2", "--T", "10", "--quiet", *sizes]
-    args = build_parser().parse_args(words)
-    assert isinstance(args, argparse.Namespace)
-    run_train(args)
+    run_train(build_parser().parse_args(words))
     run_sample(build_parser().parse_args(["sample", folder, "--num=2", "--out", grid]))
     run_info(build_parser().parse_args(["info", folder]))
     assert "step 2 of 2" in capsys.readouterr().out

@@ -6,29 +6,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_lit import (
-    SCHEDULES,
-    GaussianMixture,
-    NoiseSchedule,
-    ancestral_step,
-    elbo_terms,
-    gaussian_kl,
-    kl_weight,
-    learning_rate_factor,
-    level_log_prob,
-    make_schedule,
+from ddpm_lit.elbo import elbo_terms, gaussian_kl, level_log_prob
+from ddpm_lit.forward import q_sample, q_step
+from ddpm_lit.losses import kl_weight
+from ddpm_lit.mixture import GaussianMixture
+from ddpm_lit.parameterization import (
     mean_from_noise,
     noise_from_v,
     noise_from_x,
-    q_posterior,
-    q_sample,
-    q_step,
-    respace,
-    sample,
     v_from_x,
     x_from_noise,
     x_from_v,
 )
+from ddpm_lit.posterior import q_posterior
+from ddpm_lit.sampling import ancestral_step, sample
+from ddpm_lit.schedules import SCHEDULES, NoiseSchedule, make_schedule, respace
+from ddpm_lit.training import learning_rate_factor
 
 f64 = torch.float64
 betas = st.lists(st.floats(1e-6, 0.999), min_size=1, max_size=30)

@@ -22,43 +22,41 @@ import torch
 
 import ddpm_lit.scale as scale
 import ddpm_lit.training as training
-from ddpm_lit import (
+from ddpm_lit.recipes import Recipe, Speed, change_recipe, preset, presets
+from ddpm_lit.scale import (
     Journal,
-    Recipe,
-    Speed,
-    Team,
-    TrainConfig,
-    TrainingDiverged,
     TrainingRun,
-    TrainState,
-    catch_signals,
-    change_recipe,
     check_output,
     draw_images,
-    explain_divergence,
-    fit_to_data,
     former_checkpoints,
-    join_team,
-    keep_metrics,
-    load_checkpoint,
     load_recipe,
-    make_schedule,
     newest_checkpoint,
-    open_checkpoint,
     open_run,
     prepare_model,
-    preset,
-    presets,
-    read_checkpoint,
-    read_metrics,
     resume_state,
     save_and_keep,
     save_images,
-    set_learning_rate,
-    train,
     train_at_scale,
 )
-from ddpm_lit.training import CHECKPOINT, REPLACED
+from ddpm_lit.schedules import make_schedule
+from ddpm_lit.team import Team, join_team
+from ddpm_lit.training import (
+    CHECKPOINT,
+    REPLACED,
+    TrainConfig,
+    TrainingDiverged,
+    TrainState,
+    catch_signals,
+    explain_divergence,
+    fit_to_data,
+    keep_metrics,
+    load_checkpoint,
+    open_checkpoint,
+    read_checkpoint,
+    read_metrics,
+    set_learning_rate,
+    train,
+)
 
 SMALL: dict[str, Any] = {
     "steps": 40,

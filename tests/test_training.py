@@ -18,16 +18,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ddpm_lit.training as training
-from ddpm_lit import (
+from ddpm_lit.data import load_dataset, to_model_range
+from ddpm_lit.training import (
+    CHECKPOINT,
     TrainConfig,
-    UNetConfig,
+    TrainingDiverged,
     load_checkpoint,
-    load_dataset,
     read_metrics,
-    to_model_range,
     train,
 )
-from ddpm_lit.training import CHECKPOINT, TrainingDiverged
+from ddpm_lit.networks.unet import UNetConfig
 
 TINY = TrainConfig(
     model=UNetConfig(base_channels=8, groups=4),

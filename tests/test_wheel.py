@@ -54,7 +54,9 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert "ddpm_lit/py.typed" in names and "ddpm_lit/unet.py" in names
+    assert {"ddpm_lit/py.typed", "ddpm_lit/unet.py", "ddpm_lit/book/checks.py"} <= set(
+        names
+    )
     assert all(name.startswith(("ddpm_lit/", "ddpm_lit-")) for name in names)
 
 
@@ -62,9 +64,7 @@ def test_every_core_module_imports_in_a_clean_environment(installed, tmp_path):
     code = (
         "import importlib, json, pkgutil, ddpm_lit\n"
         "names = [m.name for m in pkgutil.iter_modules(ddpm_lit.__path__)]\n"
-        "lab = {'widgets'}\n"  # needs ipywidgets, from the extra `lab`
-        "for name in names:\n"
-        "    if name not in lab: importlib.import_module('ddpm_lit.' + name)\n"
+        "for name in names: importlib.import_module('ddpm_lit.' + name)\n"
         "print(json.dumps(names))\n"
     )
     names = json.loads(run(installed / "python", "-c", code, cwd=tmp_path))
@@ -78,17 +78,21 @@ def test_the_modules_of_the_wheel_use_no_undefined_name(wheel, tmp_path):
 
 
 def test_every_public_name_resolves_in_a_clean_environment(installed, tmp_path):
+    code = "from ddpm_lit import *; print(sample.__name__)"
+    assert run(installed / "python", "-c", code, cwd=tmp_path).strip() == "sample"
+
+
+@pytest.mark.parametrize(
+    ("module", "missing"), [("plotting", "seaborn"), ("widgets", "ipywidgets")]
+)
+def test_without_the_extra_the_kit_names_what_is_missing(
+    installed, tmp_path, module, missing
+):
     code = (
-        "import ddpm_lit\n"
-        "widgets = [n for n in ddpm_lit.__all__\n"
-        "           if ddpm_lit._HOME_OF[n] == 'widgets']\n"
-        "for name in set(ddpm_lit.__all__) - set(widgets): getattr(ddpm_lit, name)\n"
-        # Without the extra `lab` the error names what is missing.
-        "try: ddpm_lit.explore\n"
+        f"try: import ddpm_lit.book.{module}\n"
         "except ModuleNotFoundError as error: print(error.name)\n"
     )
-    said = run(installed / "python", "-c", code, cwd=tmp_path)
-    assert said.strip() == "ipywidgets"
+    assert run(installed / "python", "-c", code, cwd=tmp_path).strip() == missing
 
 
 def test_the_readmes_commands(installed, tmp_path):

@@ -15,6 +15,7 @@ OPTION = re.compile(r"^:[\w-]+:")
 # Every tag that a cell may bear. Those with a dot are followed by a name.
 TAGS = {"figure", "hide-input", "widget"}
 NAMED_TAGS = {"check", "exercise", "export", "solution", "wrong"}
+BACK_MATTER = 80  # the number of its first file, or less
 
 
 @dataclass
@@ -57,9 +58,15 @@ class Chapter:
 
 
 def chapter_number(path: Path) -> str:
-    """`3` for a chapter; the files from 90 on are the back matter: `A`, `B`, ..."""
+    """`3` for a chapter; the files from 80 on are the back matter: `A`, `B`, ...
+
+    The letters follow the order of the files beside it, so numbers may have gaps.
+    """
     number = int(path.name[:2])
-    return str(number) if number < 90 else chr(ord("A") + number - 90)
+    if number < BACK_MATTER:
+        return str(number)
+    beside = {each.name for each in path.parent.glob("[89][0-9]-*.md")} | {path.name}
+    return chr(ord("A") + sorted(beside).index(path.name))
 
 
 def code_lines(text: str) -> list[int]:

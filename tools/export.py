@@ -4,11 +4,16 @@
     python tools/export.py --check              fail when ddpm_lit/ is not in sync
     python tools/export.py --locate forward.py:30   the chapter line it comes from
 
-A code cell tagged `export.<module>` goes to `ddpm_lit/<module>.py`.
+A code cell tagged `export.<module>` goes to `ddpm_lit/<module>.py`, and one tagged
+`export.<folder>.<module>` to `ddpm_lit/<folder>/<module>.py`.
 The cells of a module are joined in reading order; imports come from the exported
 cells or from any earlier cell of the same chapter, and names that another exported
 cell defined are imported from its module.
 The docstring of each public name ends with the chapter that explains it.
+`ddpm_lit.book` is the lab kit, what the chapters themselves are made with: every
+chapter may import it, and no module outside it may.
+The names that `import ddpm_lit` offers are those of `__all__` in the cell tagged
+`export.__init__`.
 The same chapters always give the same bytes.
 """
 
@@ -19,10 +24,12 @@ import ast
 import builtins
 import difflib
 import re
+import shutil
 import subprocess
 import symtable
 import sys
 import tempfile
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,8 +38,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from chapters import Cell, Chapter, read_chapters
 
 PACKAGE = "ddpm_lit"
+KIT = "book"  # the folder of the lab kit
 # Python itself provides these names in every module.
 GIVEN = set(dir(builtins)) | {"__name__", "__file__", "__doc__", "__package__"}
+KIT_REFUSED = (
+    "{name} belongs to the lab kit of the chapters, which the package never imports; "
+    "do without it, or tag the cell export.book.NAME"
+)
+KIT_IMPORT = re.compile(
+    rf"(from|import) {PACKAGE}\.{KIT}\b|from {PACKAGE} import {KIT}\b"
+)
 # Calls that a module-level constant may make: cheap, and without side effects.
 CHEAP_CALLS = {"frozenset", "tuple", "TypeVar", "NewType"}
 
@@ -60,6 +75,15 @@ class Module:
     @property
     def public(self) -> list[str]:
         return sorted(name for name in self.defined if not name.startswith("_"))
+
+    @property
+    def file(self) -> str:
+        return self.name.replace(".", "/") + ".py"
+
+    @property
+    def is_front(self) -> bool:
+        """Does it only open a package, the whole or a folder of it?"""
+        return self.name.rpartition(".")[2] in ("__init__", "__main__")
 
 
 class Refused(Exception):
@@ -124,21 +148,46 @@ def import_table(stmt: ast.stmt) -> dict[str, str]:
     return table
 
 
-def package_imports(tree: ast.AST) -> list[tuple[str, int]]:
-    """(module, line) of each import of our own package, at any depth."""
+def package_imports(
+    tree: ast.AST, folders: Container[str] = ()
+) -> list[tuple[str, int]]:
+    """(module, line) of each import of our own package, at any depth of the code.
+
+    `from ddpm_lit.book import checks` imports a module when `book` is a folder.
+    """
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             head, _, rest = node.module.partition(".")
-            if head == PACKAGE:
-                names = [rest.split(".")[0]] if rest else [a.name for a in node.names]
-                found += [(name, node.lineno) for name in names]
+            if head != PACKAGE:
+                continue
+            names = [a.name for a in node.names]
+            if rest in folders:
+                names = [f"{rest}.{name}" for name in names]
+            elif rest:
+                names = [rest]
+            found += [(name, node.lineno) for name in names]
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 head, _, rest = alias.name.partition(".")
                 if head == PACKAGE and rest:
-                    found.append((rest.split(".")[0], node.lineno))
+                    found.append((rest, node.lineno))
     return found
+
+
+def in_kit(module: str) -> bool:
+    """Is this a module of the lab kit, `book` or `book.checks`?"""
+    return module.partition(".")[0] == KIT
+
+
+def module_problem(name: str) -> str | None:
+    """Why `export.<name>` names no module, or None."""
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return f"export.{name} names no module: {name!r} is no Python name"
+    if len(parts) > 2:
+        return f"export.{name} lies too deep; a module lies in one folder at most"
+    return None
 
 
 def global_names(source: str) -> set[str]:
@@ -174,6 +223,7 @@ class Exporter:
         self.modules: dict[str, Module] = {}
         self.problems: list[str] = []
         self.first_chapter: dict[str, int] = {}
+        self.offered: dict[str, str] = {}
 
     def refuse(self, chapter: Chapter, line: int, reason: str) -> None:
         self.problems.append(f"{chapter.where(line)}: {reason}")
@@ -187,9 +237,12 @@ class Exporter:
         self._check_package_imports(trees)
         self._collect(trees)
         self._resolve(trees)
+        self._collect_offered()
         if self.problems:
             raise Refused(sorted(self.problems))
-        files = {f"{m.name}.py": self._render(m) for m in self.modules.values()}
+        files = {m.file: self._render(m) for m in self.modules.values()}
+        for folder in sorted(self.folders):
+            files.setdefault(f"{folder}/__init__.py", front_of(folder))
         files = ruff_format(files)
         files["py.typed"] = ""
         return files
@@ -225,29 +278,53 @@ class Exporter:
             trees.append(row)
         return trees
 
+    @property
+    def folders(self) -> set[str]:
+        """The folders of the package, `book` for example."""
+        return {name.partition(".")[0] for name in self.first_chapter if "." in name}
+
     def _check_package_imports(self, trees: list[list[ast.Module | None]]) -> None:
-        """Reading order is dependency order, for every cell of every chapter."""
+        """Reading order is dependency order, for every cell of every chapter.
+
+        The lab kit stands outside that order: every chapter may import it, and the
+        package never does.
+        """
         for order, chapter in enumerate(self.chapters):
             for cell in chapter.cells:
                 for module in cell.tagged("export"):
                     self.first_chapter.setdefault(module, order)
+        for folder in self.folders & set(self.first_chapter):
+            chapter = self.chapters[self.first_chapter[folder]]
+            cell = next(c for c in chapter.cells if folder in c.tagged("export"))
+            self.refuse(
+                chapter,
+                cell.line,
+                f"{PACKAGE}/{folder} is a folder already and cannot be a module too",
+            )
         for order, (chapter, row) in enumerate(zip(self.chapters, trees, strict=True)):
             for cell, tree in zip(chapter.cells, row, strict=True):
-                for module, line in package_imports(tree) if tree else []:
-                    where = cell.line + line - 1
-                    first = self.first_chapter.get(module)
-                    if first is None:
-                        self.refuse(
-                            chapter, where, f"no chapter exports {PACKAGE}.{module}"
-                        )
-                    elif first > order:
-                        later = self.chapters[first].path.name
-                        self.refuse(
-                            chapter,
-                            where,
-                            f"imports {PACKAGE}.{module}, which a later chapter "
-                            f"({later}) exports; reading order is dependency order",
-                        )
+                exported = cell.tagged("export")
+                is_library = any(not in_kit(module) for module in exported)
+                found = package_imports(tree, self.folders) if tree else []
+                for module, line in found:
+                    problem = self._import_problem(module, order, is_library)
+                    if problem:
+                        self.refuse(chapter, cell.line + line - 1, problem)
+
+    def _import_problem(self, module: str, order: int, is_library: bool) -> str | None:
+        """Why a cell may not import a module of our package, or None."""
+        if in_kit(module) and is_library:
+            return KIT_REFUSED.format(name=f"{PACKAGE}.{module}")
+        first = self.first_chapter.get(module)
+        if first is None and module not in self.folders:
+            return f"no chapter exports {PACKAGE}.{module}"
+        if first is not None and first > order and not in_kit(module):
+            later = self.chapters[first].path.name
+            return (
+                f"imports {PACKAGE}.{module}, which a later chapter ({later}) exports; "
+                "reading order is dependency order"
+            )
+        return None
 
     def _collect(self, trees: list[list[ast.Module | None]]) -> None:
         """Sort the statements of exported cells into modules."""
@@ -256,7 +333,10 @@ class Exporter:
                 modules = cell.tagged("export")
                 if len(modules) > 1:
                     self.refuse(chapter, cell.line, "a cell exports to one module only")
-                if modules and tree is not None:
+                problem = module_problem(modules[0]) if modules else None
+                if problem:
+                    self.refuse(chapter, cell.line, problem)
+                elif modules and tree is not None:
                     module = self.modules.setdefault(modules[0], Module(modules[0]))
                     self._add(module, chapter, order, cell, tree)
 
@@ -302,7 +382,7 @@ class Exporter:
         homes: dict[str, tuple[str, str]] = {}
         for module in self.modules.values():
             for name in module.public:
-                if name in homes and module.name not in ("__init__", "__main__"):
+                if name in homes and not module.is_front:
                     chapter, line = self._at(module.defined[name])
                     self.refuse(
                         chapter,
@@ -332,10 +412,13 @@ class Exporter:
         """Resolve one global name of a block, or refuse it."""
         if name in module.defined or name in module.imports:
             return
+        kit = in_kit(module.name)
         for other in self.modules.values():
             if name in other.defined and other.name != module.name:
-                home = self.first_chapter[other.name]
-                if home <= block.order:
+                is_before = self.first_chapter[other.name] <= block.order
+                if in_kit(other.name) and not kit:
+                    continue
+                if is_before or in_kit(other.name):
                     line = f"from {PACKAGE}.{other.name} import {name}"
                     module.imports[name] = line
                     return
@@ -344,13 +427,20 @@ class Exporter:
                 break
             for stmt in tree.body if tree else []:
                 line = import_table(stmt).get(name)
+                if line and not kit and KIT_IMPORT.match(line):
+                    self.refuse(
+                        block.chapter,
+                        name_line(block, name),
+                        KIT_REFUSED.format(name=name),
+                    )
+                    return
                 if line:
                     module.imports[name] = line
                     return
         self.refuse(
             block.chapter,
             name_line(block, name),
-            f"{name} is not defined in {PACKAGE}/{module.name}.py: define or import "
+            f"{name} is not defined in {PACKAGE}/{module.file}: define or import "
             "it in an exported cell, or import it in an earlier cell of this chapter "
             "(only the notebook knows it)",
         )
@@ -371,41 +461,81 @@ class Exporter:
         parts.append("\n".join(sorted(lines)))
         if module.name == "__init__":
             parts.append(self._lazy_imports())
-        elif module.name != "__main__":
+        elif not module.is_front:
             parts.append(f"__all__ = {module.public!r}")
         for block in module.blocks:
             code = strip_imports(block)
             if module.name == "__init__":
                 code = self._fill_lazy_table(code)
-            elif module.name != "__main__":
+            elif not module.is_front:
                 code = with_places(code, block.chapter)
             parts.append(f"# chapters/{block.chapter.path.name}\n{code}")
         return "\n\n".join(parts) + "\n"
 
-    def _public_homes(self) -> dict[str, str]:
+    def _homes(self) -> dict[str, str]:
+        """Public name -> its module, for every module."""
         return {
             name: module.name
             for module in self.modules.values()
-            if module.name not in ("__init__", "__main__")
+            if not module.is_front
             for name in module.public
         }
 
+    def _collect_offered(self) -> None:
+        """The names in `__all__` of the package, each with the module it is in."""
+        homes = self._homes()
+        front = self.modules.get("__init__", Module("__init__"))
+        for block in front.blocks:
+            for stmt in block.body:
+                if defined_names(stmt) != ["__all__"]:
+                    continue
+                assert isinstance(stmt, ast.Assign | ast.AnnAssign)
+                listed = getattr(stmt.value, "elts", [])
+                for item in listed:
+                    name = item.value if isinstance(item, ast.Constant) else None
+                    problem = self._offer_problem(name, homes)
+                    if problem:
+                        line = block.cell.line + item.lineno - 1
+                        self.refuse(block.chapter, line, problem)
+                    else:
+                        self.offered[str(name)] = homes[str(name)]
+
+    def _offer_problem(self, name: object, homes: dict[str, str]) -> str | None:
+        """Why `__all__` of the package may not hold this, or None."""
+        if not isinstance(name, str):
+            return "write each name of __all__ as a string"
+        if name in self.offered:
+            return f"{name} stands in __all__ twice"
+        if name not in homes:
+            return f"{name} stands in __all__, but no chapter exports it"
+        if in_kit(homes[name]):
+            return KIT_REFUSED.format(name=name)
+        if name in self.modules or name in self.folders:
+            return f"{name} stands in __all__, but a module has that name too"
+        return None
+
     def _lazy_imports(self) -> str:
-        """`__all__` and the imports that only type checkers see."""
-        homes = sorted(self._public_homes().items())
-        lines = [f"__all__ = {[name for name, _ in homes]!r}"]
-        lines += ["", "if TYPE_CHECKING:"]
-        lines += [
+        """The imports that only type checkers see."""
+        lines = [
             f"    from {PACKAGE}.{module} import {name} as {name}"
-            for name, module in homes
+            for name, module in sorted(self.offered.items())
         ]
-        return "\n".join(lines)
+        return "\n".join(["if TYPE_CHECKING:", *lines]) if lines else ""
 
     def _fill_lazy_table(self, code: str) -> str:
         """Put name -> module into the empty `_HOME_OF` table of chapter 00."""
         empty = "_HOME_OF: dict[str, str] = {}"
-        table = dict(sorted(self._public_homes().items()))
+        table = dict(sorted(self.offered.items()))
         return code.replace(empty, f"_HOME_OF: dict[str, str] = {table!r}")
+
+
+def front_of(folder: str) -> str:
+    """The `__init__.py` of a folder for which no chapter writes one."""
+    return (
+        "# Generated by `make export`.\n"
+        "# Do not edit: change the chapters instead.\n\n"
+        f'"""The modules of {PACKAGE}.{folder}."""\n'
+    )
 
 
 def strip_imports(block: Block) -> str:
@@ -458,7 +588,9 @@ def ruff_format(files: dict[str, str]) -> dict[str, str]:
     """Sort imports and format, with fixed settings so that bytes are stable."""
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
-            (Path(folder) / name).write_text(text, encoding="utf-8")
+            path = Path(folder) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
         ruff = [sys.executable, "-m", "ruff"]
         first_party = f'lint.isort.known-first-party=["{PACKAGE}"]'
         steps = [
@@ -473,11 +605,15 @@ def ruff_format(files: dict[str, str]) -> dict[str, str]:
         return {name: (Path(folder) / name).read_text("utf-8") for name in files}
 
 
+def python_files(package: Path) -> set[str]:
+    """The Python files of a package, by their paths in it."""
+    return {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+
+
 def stale_files(files: dict[str, str], package: Path) -> list[str]:
     """A unified diff for each file that is missing, changed or superfluous."""
     report = []
-    names = set(files) | {p.name for p in package.glob("*.py")}
-    for name in sorted(names):
+    for name in sorted(set(files) | python_files(package)):
         path = package / name
         have = path.read_text("utf-8") if path.exists() else ""
         want = files.get(name, "")
@@ -500,13 +636,26 @@ def write_files(files: dict[str, str], package: Path) -> list[str]:
     for name, text in sorted(files.items()):
         path = package / name
         if not path.exists() or path.read_text("utf-8") != text:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             touched.append(name)
-    for path in package.glob("*.py"):
-        if path.name not in files:
-            path.unlink()
-            touched.append(f"{path.name} (removed)")
+    for name in sorted(python_files(package) - set(files)):
+        path = package / name
+        path.unlink()
+        touched.append(f"{name} (removed)")
+        # A folder without a file would still be imported, as an empty package.
+        if path.parent != package and not any(path.parent.glob("*.py")):
+            shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
     return touched
+
+
+def file_of(place: str, files: dict[str, str]) -> str | None:
+    """The file of the package that a path ends with: `book/checks.py`, `forward.py`."""
+    parts = Path(place).parts
+    known = ("/".join(parts[-count:]) for count in (2, 1) if count <= len(parts))
+    return next((name for name in known if name in files), None)
 
 
 def locate(exporter: Exporter, files: dict[str, str], place: str) -> str:
@@ -514,9 +663,9 @@ def locate(exporter: Exporter, files: dict[str, str], place: str) -> str:
 
     Raises ValueError for an unknown module or a line that no chapter wrote.
     """
-    name, _, number = place.rpartition(":")
-    name = Path(name).name
-    if not number.isdigit() or name not in files:
+    path, _, number = place.rpartition(":")
+    name = file_of(path, files)
+    if not number.isdigit() or name is None:
         known = ", ".join(sorted(n for n in files if n.endswith(".py")))
         raise ValueError(f"{place!r} is not MODULE.py:LINE with a module of {known}")
     lines = files[name].splitlines()
@@ -528,7 +677,7 @@ def locate(exporter: Exporter, files: dict[str, str], place: str) -> str:
     if not before:
         raise ValueError(f"{name}:{line} is in the header that the exporter writes")
     k = before[-1]
-    block = exporter.modules[name[:-3]].blocks[k]
+    block = exporter.modules[name[:-3].replace("/", ".")].blocks[k]
     end = marks[k + 1] if k + 1 < len(marks) else len(lines)
     ours, theirs = lines[marks[k] : end], block.cell.source.splitlines()
     matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)

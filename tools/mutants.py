@@ -57,6 +57,11 @@ HEAVY = (
 )
 
 
+def module_file(root: Path, module: str) -> Path:
+    """The file of `forward`, or of `book.checks`."""
+    return root / "ddpm_lit" / f"{module.replace('.', '/')}.py"
+
+
 class CatalogueError(Exception):
     """The catalogue and the book do not fit; the text says where."""
 
@@ -133,7 +138,7 @@ class Book:
         return chapter, found[0]
 
     def module_text(self, module: str) -> str:
-        return (self.root / "ddpm_lit" / f"{module}.py").read_text("utf-8")
+        return module_file(self.root, module).read_text("utf-8")
 
     def validate(self, mutant: Mutant) -> None:
         """Raise CatalogueError unless the bug can be planted, once, and its check
@@ -249,14 +254,14 @@ def planted(chapter: Chapter, mutant: Mutant | None) -> list[Cell]:
 def write_copy(book: Book, mutant: Mutant | None, folder: Path) -> None:
     """Package and tests in a folder of their own, with the bug planted."""
     for name in ("ddpm_lit", "tests"):
-        (folder / name).mkdir()
-        for path in (book.root / name).glob("*.py"):
-            (folder / name / path.name).write_bytes(path.read_bytes())
+        for path in (book.root / name).rglob("*.py"):
+            copy = folder / path.relative_to(book.root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
     (folder / "chapters").mkdir()
     if mutant is not None:
         text = book.module_text(mutant.module).replace(mutant.find, mutant.replace)
-        path = folder / "ddpm_lit" / f"{mutant.module}.py"
-        path.write_text(text, encoding="utf-8")
+        module_file(folder, mutant.module).write_text(text, encoding="utf-8")
 
 
 def first_line(error: BaseException) -> str:

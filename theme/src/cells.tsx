@@ -5,6 +5,7 @@ import { measured } from './checks';
 import { Code } from './code';
 import { usePage } from './context';
 import { isLive, Outputs } from './outputs';
+import { fileOf } from './package';
 import { ChapterList } from './toc';
 import { tagged } from './tree';
 import { UsedIn } from './uses-line';
@@ -43,7 +44,7 @@ function Badges({ block }: { block: Node }) {
         >
           <span aria-hidden="true">→ </span>
           <span className="sr-only">written to </span>
-          {`${site.package.name}/${module}.py`}
+          {`${site.package.name}/${fileOf(module)}`}
         </a>
       ))}
       {isExercise && <span className="badge exercise">Your turn</span>}

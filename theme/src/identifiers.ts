@@ -21,11 +21,11 @@ export interface Identifiers {
 }
 
 /** The files of a package that hold none of its public names. */
-const WITHOUT_NAMES = ['__init__', '__main__'];
+const WITHOUT_NAMES = /(^|\.)__(init|main)__$/;
 
 /** Does the package offer this name to its users? */
 export const isPublic = ({ name, module }: Identifier) =>
-  !name.startsWith('_') && !WITHOUT_NAMES.includes(module);
+  !name.startsWith('_') && !WITHOUT_NAMES.test(module);
 
 export const definitionId = (name: string) => `def-${name}`;
 

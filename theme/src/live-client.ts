@@ -1,5 +1,5 @@
 // Draws the live figures of a page: marks whose data lie in tables, one row for
-// every position of the controls. The Python side is `ddpm_lit.widgets`.
+// every position of the controls. The Python side is `ddpm_lit.book.widgets`.
 import { scaleLinear, scaleLog } from 'd3-scale';
 
 /** A channel of a mark: the controls it depends on, and its packed numbers. */

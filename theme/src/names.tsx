@@ -4,7 +4,7 @@ import { DocWords } from './docstring';
 import { isPublic, type Identifier } from './identifiers';
 import { importsFrom } from './python';
 import { UsesLine } from './uses-line';
-import type { Module } from './package';
+import { fileOf, type Module } from './package';
 
 function ModuleEntry({ module }: { module: Module }) {
   const { site } = usePage();
@@ -68,7 +68,7 @@ function NameEntry({ each }: { each: Identifier }) {
         <span className="name-places">
           in{' '}
           <a className="file" href={site.moduleHref(each.module)}>
-            {`${each.module}.py`}
+            {fileOf(each.module)}
           </a>
           , defined in{' '}
           <a href={`${site.href(each.slug)}#${each.id}`}>

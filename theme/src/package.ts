@@ -1,7 +1,10 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
 import type { Node, Page, TocEntry } from './types';
 import { tagged, walk } from './tree';
+
+/** The file of a module inside the package: `book/checks.py` of `book.checks`. */
+export const fileOf = (module: string) => `${module.replaceAll('.', '/')}.py`;
 
 /** The lines of a module that one cell of a chapter was written to. */
 export interface Part {
@@ -40,7 +43,7 @@ export class Package {
     problems: string[],
   ) {
     for (const [module, cells] of exportedCells(toc, pages)) {
-      const file = `${name}/${module}.py`;
+      const file = `${name}/${fileOf(module)}`;
       if (!existsSync(join(root, file))) {
         const place = cells[0].page.location.slice(1);
         problems.push(`${place} the tag "export.${module}" names no module: no ${file}`);
@@ -49,9 +52,12 @@ export class Package {
       const source = readFileSync(join(root, file), 'utf8').trimEnd();
       this.add(module, file, source, cells, problems);
     }
-    for (const file of existsSync(join(root, name)) ? readdirSync(join(root, name)) : []) {
+    for (const file of pythonFiles(join(root, name))) {
       const known = this.modules.some((module) => module.file === `${name}/${file}`);
-      if (file.endsWith('.py') && !known) problems.push(`${name}/${file} no cell exports it`);
+      // The front of a folder may be the exporter's own.
+      if (!known && !file.endsWith('/__init__.py')) {
+        problems.push(`${name}/${file} no cell exports it`);
+      }
     }
   }
 
@@ -72,7 +78,7 @@ export class Package {
       const body = lines.slice(mark + 1, marks[i + 1]);
       const own = body.map(topName).find(Boolean) ?? `L${mark + 1}`;
       const part = { line: mark + 1, name: own, page: cells[i].page };
-      return { ...part, anchor: `export-${name}-${own}` };
+      return { ...part, anchor: `export-${name.replaceAll('.', '-')}-${own}` };
     });
     parts.forEach((part, i) => this.cells.set(cells[i].node, part));
     const summary = /^"""(.+?)(?:"""|$)/m.exec(source)?.[1] ?? '';
@@ -88,6 +94,13 @@ export class Package {
     return this.cells.get(cell);
   }
 }
+
+const pythonFiles = (folder: string): string[] =>
+  existsSync(folder)
+    ? readdirSync(folder, { recursive: true })
+        .map((file) => String(file).split(sep).join('/'))
+        .filter((file) => file.endsWith('.py'))
+    : [];
 
 const topName = (line: string): string | undefined => {
   const found = NAME.exec(line);

@@ -191,7 +191,7 @@ export function importsFrom(source: string, root: string): Imported[] {
     enter(node) {
       if (node.name !== 'ImportStatement') return;
       const text = source.slice(node.from, node.to).replace(/[()\s]+/g, ' ');
-      const [, module, list] = new RegExp(`^from ${root}\\.(\\w+) import (.+)$`).exec(text) ?? [];
+      const [, module, list] = new RegExp(`^from ${root}\\.([\\w.]+) import (.+)$`).exec(text) ?? [];
       if (!module) return;
       const names = list.split(',').map((name) => name.trim().split(' as ')[0]);
       const known = found.get(module) ?? new Set();

@@ -115,7 +115,8 @@ export class Site {
 
   /** Address of a module's page, or of the list of them. */
   moduleHref(module?: string): string {
-    return `${this.base}/${MODULES}/${module ? `${module}/` : ''}`;
+    const path = module?.replaceAll('.', '/');
+    return `${this.base}/${MODULES}/${path ? `${path}/` : ''}`;
   }
 
   /** Where the reference tells about a public name. */

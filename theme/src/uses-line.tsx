@@ -1,4 +1,5 @@
 import { usePage } from './context';
+import { fileOf } from './package';
 import { together, type Uses } from './uses';
 import type { Node } from './types';
 
@@ -22,7 +23,9 @@ export function UsesLine({ uses }: { uses: Uses }) {
       {modules.map((module, i) => (
         <span key={module}>
           {i > 0 && ', '}
-          <a className="file" href={site.moduleHref(module)}>{`${module}.py`}</a>
+          <a className="file" href={site.moduleHref(module)}>
+            {fileOf(module)}
+          </a>
         </span>
       ))}
     </>

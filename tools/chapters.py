@@ -57,9 +57,9 @@ class Chapter:
 
 
 def chapter_number(path: Path) -> str:
-    """`3` for a chapter; the files from 90 on are the back matter: `A`, `B`, ..."""
+    """`3` for a chapter; the back matter has letters: `A` from 90 on, `K` from 80 on."""
     number = int(path.name[:2])
-    return str(number) if number < 90 else chr(ord("A") + number - 90)
+    return str(number) if number < 80 else chr(ord("A") + (number - 90) % 20)
 
 
 def code_lines(text: str) -> list[int]:

@@ -33,6 +33,9 @@ from chapters import Cell, Chapter, read_chapters
 PACKAGE = "ddpm_lit"
 # Python itself provides these names in every module.
 GIVEN = set(dir(builtins)) | {"__name__", "__file__", "__doc__", "__package__"}
+# For the time in which names move from one page to another: these modules may define
+# what an earlier page exports too, and the package goes on to give the earlier one.
+NEW_HOMES = ("data2", "images", "datasets")
 # Calls that a module-level constant may make: cheap, and without side effects.
 CHEAP_CALLS = {"frozenset", "tuple", "TypeVar", "NewType"}
 
@@ -302,7 +305,8 @@ class Exporter:
         homes: dict[str, tuple[str, str]] = {}
         for module in self.modules.values():
             for name in module.public:
-                if name in homes and module.name not in ("__init__", "__main__"):
+                named = module.name not in ("__init__", "__main__", *NEW_HOMES)
+                if name in homes and named:
                     chapter, line = self._at(module.defined[name])
                     self.refuse(
                         chapter,
@@ -383,12 +387,12 @@ class Exporter:
         return "\n\n".join(parts) + "\n"
 
     def _public_homes(self) -> dict[str, str]:
-        return {
-            name: module.name
-            for module in self.modules.values()
-            if module.name not in ("__init__", "__main__")
-            for name in module.public
-        }
+        homes: dict[str, str] = {}
+        for module in self.modules.values():
+            if module.name not in ("__init__", "__main__"):
+                for name in module.public:
+                    homes.setdefault(name, module.name)
+        return homes
 
     def _lazy_imports(self) -> str:
         """`__all__` and the imports that only type checkers see."""

@@ -22,19 +22,25 @@ __all__ = [
     "DOWNLOADS",
     "DRAW",
     "Data",
+    "DataConfig",
+    "Dataset",
     "DigitJudge",
     "Downsample",
     "EMA",
+    "ENDINGS",
     "ElboTerms",
     "Explorer",
     "FAMILY",
     "FIXED",
+    "FORMAT",
     "GaussianMixture",
     "HARMLESS",
+    "Header",
     "INK",
     "Journal",
     "LIMIT",
     "LOG_EVERY",
+    "Listing",
     "MODEL_HELP",
     "Mark",
     "NoiseMLP",
@@ -44,6 +50,7 @@ __all__ = [
     "PATIENCE",
     "Panel",
     "Picture",
+    "Plan",
     "Pretrained",
     "QKV",
     "RECIPE",
@@ -81,6 +88,7 @@ __all__ = [
     "catch_signals",
     "change_recipe",
     "check_error",
+    "check_lost",
     "check_number",
     "check_output",
     "check_range",
@@ -91,6 +99,7 @@ __all__ = [
     "cosine_betas",
     "curve",
     "data_cache",
+    "decode_pictures",
     "describe_control",
     "dots",
     "draw_bars",
@@ -109,20 +118,27 @@ __all__ = [
     "explore",
     "fast_arithmetic",
     "finish_run",
+    "fit_picture",
     "fit_to_data",
     "former_checkpoints",
     "frechet_distance",
     "from_diffusers",
     "gaussian_kl",
     "ho_init",
+    "identity_of",
+    "in_threads",
     "join_team",
     "keep_metrics",
     "kl_weight",
+    "label_by_folder",
+    "largest_number",
     "learning_rate_factor",
     "level_log_prob",
     "linear_betas",
+    "list_pictures",
     "load_checkpoint",
     "load_dataset",
+    "load_digits",
     "load_model",
     "load_recipe",
     "main",
@@ -133,6 +149,8 @@ __all__ = [
     "noise_from_v",
     "noise_from_x",
     "open_checkpoint",
+    "open_data",
+    "open_folder",
     "open_run",
     "pack",
     "panel",
@@ -140,6 +158,7 @@ __all__ = [
     "picture",
     "pixels",
     "plain_attention",
+    "plan_reading",
     "positions",
     "prepare_model",
     "preset",
@@ -151,11 +170,15 @@ __all__ = [
     "quicken",
     "read_checkpoint",
     "read_cifar10",
+    "read_header",
     "read_idx",
     "read_metrics",
+    "read_picture",
+    "reason_of",
     "refuse",
     "respace",
     "resume_state",
+    "rgb",
     "run_export",
     "run_info",
     "run_sample",
@@ -167,6 +190,8 @@ __all__ = [
     "save_grid",
     "save_images",
     "save_loss_curve",
+    "save_npz",
+    "save_pictures",
     "scaled_step",
     "schedule_from_diffusers",
     "schedule_to_diffusers",
@@ -183,6 +208,7 @@ __all__ = [
     "time_embedding",
     "to_diffusers",
     "to_model_range",
+    "to_tensor",
     "to_uint8",
     "train",
     "train_at_scale",
@@ -193,6 +219,7 @@ __all__ = [
     "value_at",
     "weights_from_diffusers",
     "weights_to_diffusers",
+    "white_level",
     "write_whole",
     "x_from_noise",
     "x_from_v",
@@ -218,6 +245,17 @@ if TYPE_CHECKING:
     from ddpm_lit.data import read_idx as read_idx
     from ddpm_lit.data import to_model_range as to_model_range
     from ddpm_lit.data import to_uint8 as to_uint8
+    from ddpm_lit.data2 import Dataset as Dataset
+    from ddpm_lit.data2 import load_digits as load_digits
+    from ddpm_lit.dataconfig import DataConfig as DataConfig
+    from ddpm_lit.dataconfig import rgb as rgb
+    from ddpm_lit.datasets import FORMAT as FORMAT
+    from ddpm_lit.datasets import check_lost as check_lost
+    from ddpm_lit.datasets import decode_pictures as decode_pictures
+    from ddpm_lit.datasets import identity_of as identity_of
+    from ddpm_lit.datasets import label_by_folder as label_by_folder
+    from ddpm_lit.datasets import open_data as open_data
+    from ddpm_lit.datasets import open_folder as open_folder
     from ddpm_lit.elbo import ElboTerms as ElboTerms
     from ddpm_lit.elbo import bits_per_dim as bits_per_dim
     from ddpm_lit.elbo import elbo_terms as elbo_terms
@@ -250,6 +288,22 @@ if TYPE_CHECKING:
     from ddpm_lit.hub import to_diffusers as to_diffusers
     from ddpm_lit.hub import weights_from_diffusers as weights_from_diffusers
     from ddpm_lit.hub import weights_to_diffusers as weights_to_diffusers
+    from ddpm_lit.images import ENDINGS as ENDINGS
+    from ddpm_lit.images import Header as Header
+    from ddpm_lit.images import Listing as Listing
+    from ddpm_lit.images import Plan as Plan
+    from ddpm_lit.images import fit_picture as fit_picture
+    from ddpm_lit.images import in_threads as in_threads
+    from ddpm_lit.images import largest_number as largest_number
+    from ddpm_lit.images import list_pictures as list_pictures
+    from ddpm_lit.images import plan_reading as plan_reading
+    from ddpm_lit.images import read_header as read_header
+    from ddpm_lit.images import read_picture as read_picture
+    from ddpm_lit.images import reason_of as reason_of
+    from ddpm_lit.images import save_npz as save_npz
+    from ddpm_lit.images import save_pictures as save_pictures
+    from ddpm_lit.images import to_tensor as to_tensor
+    from ddpm_lit.images import white_level as white_level
     from ddpm_lit.losses import check_range as check_range
     from ddpm_lit.losses import kl_weight as kl_weight
     from ddpm_lit.losses import simple_loss as simple_loss
@@ -398,19 +452,25 @@ _HOME_OF: dict[str, str] = {
     "DOWNLOADS": "data",
     "DRAW": "widgets",
     "Data": "widgets",
+    "DataConfig": "dataconfig",
+    "Dataset": "data2",
     "DigitJudge": "evaluation",
     "Downsample": "unet",
     "EMA": "training",
+    "ENDINGS": "images",
     "ElboTerms": "elbo",
     "Explorer": "widgets",
     "FAMILY": "hub",
     "FIXED": "scale",
+    "FORMAT": "datasets",
     "GaussianMixture": "mixture",
     "HARMLESS": "hub",
+    "Header": "images",
     "INK": "plotting",
     "Journal": "scale",
     "LIMIT": "widgets",
     "LOG_EVERY": "training",
+    "Listing": "images",
     "MODEL_HELP": "cli",
     "Mark": "widgets",
     "NoiseMLP": "training",
@@ -420,6 +480,7 @@ _HOME_OF: dict[str, str] = {
     "PATIENCE": "team",
     "Panel": "widgets",
     "Picture": "plotting",
+    "Plan": "images",
     "Pretrained": "hub",
     "QKV": "hub",
     "RECIPE": "scale",
@@ -457,6 +518,7 @@ _HOME_OF: dict[str, str] = {
     "catch_signals": "training",
     "change_recipe": "recipes",
     "check_error": "checks",
+    "check_lost": "datasets",
     "check_number": "checks",
     "check_output": "scale",
     "check_range": "losses",
@@ -467,6 +529,7 @@ _HOME_OF: dict[str, str] = {
     "cosine_betas": "schedules",
     "curve": "widgets",
     "data_cache": "data",
+    "decode_pictures": "datasets",
     "describe_control": "widgets",
     "dots": "widgets",
     "draw_bars": "widgets",
@@ -485,20 +548,27 @@ _HOME_OF: dict[str, str] = {
     "explore": "widgets",
     "fast_arithmetic": "scale",
     "finish_run": "training",
+    "fit_picture": "images",
     "fit_to_data": "training",
     "former_checkpoints": "scale",
     "frechet_distance": "evaluation",
     "from_diffusers": "hub",
     "gaussian_kl": "elbo",
     "ho_init": "unet",
+    "identity_of": "datasets",
+    "in_threads": "images",
     "join_team": "team",
     "keep_metrics": "training",
     "kl_weight": "losses",
+    "label_by_folder": "datasets",
+    "largest_number": "images",
     "learning_rate_factor": "training",
     "level_log_prob": "elbo",
     "linear_betas": "schedules",
+    "list_pictures": "images",
     "load_checkpoint": "training",
     "load_dataset": "data",
+    "load_digits": "data2",
     "load_model": "hub",
     "load_recipe": "scale",
     "main": "cli",
@@ -509,6 +579,8 @@ _HOME_OF: dict[str, str] = {
     "noise_from_v": "parameterization",
     "noise_from_x": "parameterization",
     "open_checkpoint": "training",
+    "open_data": "datasets",
+    "open_folder": "datasets",
     "open_run": "scale",
     "pack": "widgets",
     "panel": "widgets",
@@ -516,6 +588,7 @@ _HOME_OF: dict[str, str] = {
     "picture": "plotting",
     "pixels": "widgets",
     "plain_attention": "scale",
+    "plan_reading": "images",
     "positions": "widgets",
     "prepare_model": "scale",
     "preset": "recipes",
@@ -527,11 +600,15 @@ _HOME_OF: dict[str, str] = {
     "quicken": "scale",
     "read_checkpoint": "training",
     "read_cifar10": "data",
+    "read_header": "images",
     "read_idx": "data",
     "read_metrics": "training",
+    "read_picture": "images",
+    "reason_of": "images",
     "refuse": "checks",
     "respace": "schedules",
     "resume_state": "scale",
+    "rgb": "dataconfig",
     "run_export": "cli",
     "run_info": "cli",
     "run_sample": "cli",
@@ -543,6 +620,8 @@ _HOME_OF: dict[str, str] = {
     "save_grid": "sampling",
     "save_images": "scale",
     "save_loss_curve": "training",
+    "save_npz": "images",
+    "save_pictures": "images",
     "scaled_step": "scale",
     "schedule_from_diffusers": "hub",
     "schedule_to_diffusers": "hub",
@@ -559,6 +638,7 @@ _HOME_OF: dict[str, str] = {
     "time_embedding": "unet",
     "to_diffusers": "hub",
     "to_model_range": "data",
+    "to_tensor": "images",
     "to_uint8": "data",
     "train": "training",
     "train_at_scale": "scale",
@@ -569,6 +649,7 @@ _HOME_OF: dict[str, str] = {
     "value_at": "widgets",
     "weights_from_diffusers": "hub",
     "weights_to_diffusers": "hub",
+    "white_level": "images",
     "write_whole": "training",
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",

@@ -79,5 +79,5 @@ def load_digits(split: str = "train") -> Dataset:
     held_out = torch.arange(len(images)) % 5 == 4
     keep = held_out if split == "test" else ~held_out
     images, labels = images[keep].unsqueeze(1), torch.tensor(bunch.target)[keep]
-    identity = hashlib.blake2b(images.numpy(), digest_size=16).hexdigest()
+    identity = hashlib.blake2b(images.numpy().data, digest_size=16).hexdigest()
     return Dataset(images, {"label": labels}, "digits", identity)

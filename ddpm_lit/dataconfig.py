@@ -4,6 +4,7 @@
 
 """Which pictures to learn from, and how to read them; importing it loads no torch."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,10 +72,11 @@ def rgb(colour: str) -> tuple[int, int, int]:
     """
     from PIL import ImageColor
 
-    try:
-        red, green, blue = ImageColor.getrgb(colour)  # a fourth number is transparency
-    except ValueError:
+    found: tuple[int, ...] = ()
+    with suppress(ValueError):
+        found = ImageColor.getrgb(colour)
+    if len(found) != 3:  # a fourth number is transparency
         raise ValueError(
             f"background = {colour!r} must be the name of a colour, or #rrggbb"
-        ) from None
-    return red, green, blue
+        )
+    return found[0], found[1], found[2]

@@ -89,7 +89,7 @@ def decode_pictures(
         shape = shape or tuple(found.shape)
         if tuple(found.shape) != shape:
             raise _differ(kept[0], shape[:0:-1], name, found.shape[:0:-1])
-        pixels = found.contiguous().numpy()
+        pixels = found.contiguous().numpy().data
         file.write(pixels)
         digest.update(pixels)
         kept.append(name)
@@ -116,18 +116,18 @@ def _npy_head(file: BinaryIO, shape: tuple[int, ...]) -> int:
     return file.tell()
 
 
-def _new_digest() -> "hashlib._Hash":
+def _new_digest() -> "hashlib.blake2b":
     return hashlib.blake2b(digest_size=16)
 
 
 def _finish(
-    digest: "hashlib._Hash", shape: Iterable[int], cond: dict[str, Tensor]
+    digest: "hashlib.blake2b", shape: Iterable[int], cond: dict[str, Tensor]
 ) -> str:
     """The identity of pictures that the digest has seen, with what is known of them."""
     digest.update(repr(tuple(shape)).encode())
     for name, values in sorted(cond.items()):
         digest.update(name.encode())
-        digest.update(values.contiguous().numpy())
+        digest.update(values.contiguous().numpy().data)
     return digest.hexdigest()
 
 
@@ -137,7 +137,7 @@ def identity_of(images: Tensor, cond: dict[str, Tensor]) -> str:
     Explained in appendix K, Your own pictures.
     """
     digest = _new_digest()
-    digest.update(images.contiguous().numpy())
+    digest.update(images.contiguous().numpy().data)
     return _finish(digest, images.shape, cond)
 
 
@@ -205,7 +205,7 @@ def open_folder(config: DataConfig) -> Dataset:
         )
     way = (config.size, config.crop, config.colours, rgb(config.background))
     key = json.dumps([FORMAT, way, listing.names, listing.stamps])
-    name = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16)
+    name = hashlib.blake2b(key.encode(), digest_size=16)
     place = data_cache() / "folders" / name.hexdigest()
     found = _kept(place)
     if found is None:

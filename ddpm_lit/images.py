@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -48,8 +48,11 @@ __all__ = [
 # chapters/80-own-pictures.md
 # Endings of picture files; what Pillow cannot read of them is counted and named.
 ENDINGS = frozenset(
-    (".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpeg")
-    + (".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp")
+    (
+        *(".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpeg"),
+        *(".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff"),
+        ".webp",
+    )
 )
 
 
@@ -96,7 +99,7 @@ def _has_alpha(image: Image.Image) -> bool:
     return image.mode[-1] in "Aa" or "transparency" in image.info
 
 
-def _numbers(image: Image.Image) -> str:
+def _numbers(image: ImageFile.ImageFile) -> str:
     """The kind of its numbers, "" for bytes; asked before the pixels are read."""
     if image.mode.startswith("I;16"):
         return "16-bit"
@@ -128,7 +131,9 @@ def largest_number(path: Path) -> float:
     """
     with Image.open(path) as image:
         if _numbers(image) == "16-bit colour":
-            return float(np.max(image.convert("RGB"))) * 257  # of the upper bytes
+            return (
+                float(np.asarray(image.convert("RGB")).max()) * 257
+            )  # of the upper bytes
         return float(_positive(image).max())
 
 
@@ -163,6 +168,8 @@ def read_picture(
         if numbers == "16-bit colour" and whites[numbers] < 65535:
             raise ValueError("uses only the dark half of 16-bit colours")
         if numbers and numbers != "16-bit colour":
+            if transparent:
+                raise ValueError(f"{numbers} numbers with transparency are not read")
             scaled = _positive(image) * (255 / whites[numbers])
             opaque = Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
         elif transparent:
@@ -230,12 +237,13 @@ def list_pictures(folder: Path) -> Listing:
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder; write folder:PATH of one")
     found, runs, lost, seen = [], [], [], set()
-    waiting, linked = [""], []  # links wait until all that is really there is seen
+    linked: list[str] = []
+    waiting = [""]  # links wait until all that is really there is seen
     while waiting or linked:
         place = waiting.pop() if waiting else linked.pop()
         try:
             status = os.stat(folder / place)
-            entries = list(os.scandir(folder / place))
+            entries = sorted(os.scandir(folder / place), key=lambda e: e.name)
         except OSError as error:
             lost.append((place, error.strerror or str(error)))
             continue
@@ -338,7 +346,8 @@ def plan_reading(folder: Path, listing: Listing, config: DataConfig) -> Plan:
 
     Explained in appendix K, Your own pictures.
     """
-    lost, heads, numbers = list(listing.lost), {}, {}
+    lost, numbers = list(listing.lost), dict[str, float]()
+    heads: dict[str, Header] = {}
     for name, head in in_threads(lambda n: read_header(folder / n), listing.names):
         if isinstance(head, Exception):
             lost.append((name, reason_of(head)))
@@ -489,7 +498,7 @@ def save_pictures(
     pixels = _pixels(images)
     numbers = range(len(pixels)) if numbers is None else numbers
     for number, each in zip(numbers, pixels, strict=True):
-        path = Path(folder) / f"{number:06d}.png"
+        path = Path(folder) / f"{int(number):06d}.png"
         write_whole(path, partial(_save_png, each), sync=False)
 
 
@@ -518,7 +527,7 @@ def save_npz(parts: Iterable[Tensor], count: int, path: str | Path) -> None:
                 written += len(pixels)
                 if pixels.shape[1:] != shape:
                     raise ValueError(f"parts of {shape} and of {pixels.shape[1:]}")
-                file.write(np.ascontiguousarray(pixels))
+                file.write(np.ascontiguousarray(pixels).data)
             if written != count or shape is None:
                 raise ValueError(f"{written} images came, not {count}")
 

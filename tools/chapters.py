@@ -57,7 +57,7 @@ class Chapter:
 
 
 def chapter_number(path: Path) -> str:
-    """`3` for a chapter; the back matter has letters: `A` from 90 on, `K` from 80 on."""
+    """`3` for a chapter; in the back matter `A` from 90 on, `K` from 80 on."""
     number = int(path.name[:2])
     return str(number) if number < 80 else chr(ord("A") + (number - 90) % 20)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -31,14 +31,16 @@ from ddpm_lit.dataconfig import DataConfig, rgb
 from ddpm_lit.images import (
     Listing,
     Plan,
-    _differ,
+    first_few,
     fit_picture,
     in_threads,
     list_pictures,
     plan_reading,
     read_picture,
     reason_of,
+    sizes_differ,
     to_tensor,
+    write_npy_head,
 )
 
 __all__ = [
@@ -69,7 +71,7 @@ def data_cache() -> Path:
 
 # chapters/80-own-pictures.md
 def decode_pictures(
-    folder: Path, plan: Plan, config: DataConfig, file: BinaryIO
+    folder: Path, plan: Plan, config: DataConfig, file: IO[bytes]
 ) -> dict[str, Any]:
     """Write the pictures of a plan as one .npy; returns what is known of them.
 
@@ -78,9 +80,13 @@ def decode_pictures(
 
     Explained in appendix K, Your own pictures.
     """
-    read = partial(_read, folder, plan, config)
+
+    def read(name: str) -> Tensor:
+        return read_picture(folder / name, config, plan.mode, plan.whites)
+
     lost, kept, shape = list(plan.lost), list[str](), tuple[int, ...]()
-    start, digest = _npy_head(file, (len(plan.names), 1, 1, 1)), _new_digest()
+    write_npy_head(file, (len(plan.names), 1, 1, 1))
+    start, digest = file.tell(), hashlib.blake2b(digest_size=16)
     for name, found in in_threads(read, plan.names, "picture"):
         if isinstance(found, Exception):
             lost.append((name, reason_of(found)))
@@ -88,36 +94,21 @@ def decode_pictures(
             continue
         shape = shape or tuple(found.shape)
         if tuple(found.shape) != shape:
-            raise _differ(kept[0], shape[:0:-1], name, found.shape[:0:-1])
+            raise sizes_differ(kept[0], shape[:0:-1], name, found.shape[:0:-1])
         pixels = found.contiguous().numpy().data
         file.write(pixels)
         digest.update(pixels)
         kept.append(name)
     if not kept:
         check_lost(lost, strict=True)
+    shape = (len(kept), *shape)
     file.seek(0)
-    assert _npy_head(file, (len(kept), *shape)) == start, "the head has grown"
+    write_npy_head(file, shape)
+    assert file.tell() == start, "the head has grown over the first picture"
     classes, labels = label_by_folder(kept)
     cond = {"label": torch.tensor(labels)} if labels else {}
-    shape = (len(kept), *shape)
     about = {"shape": shape, "classes": classes, "labels": labels, "lost": lost}
     return {**about, "identity": _finish(digest, shape, cond)}
-
-
-def _read(folder: Path, plan: Plan, config: DataConfig, name: str) -> Tensor:
-    """One picture of a plan."""
-    return read_picture(folder / name, config, plan.mode, plan.whites)
-
-
-def _npy_head(file: BinaryIO, shape: tuple[int, ...]) -> int:
-    """Write the head of a .npy of bytes; returns where its numbers begin."""
-    head = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, head)
-    return file.tell()
-
-
-def _new_digest() -> "hashlib.blake2b":
-    return hashlib.blake2b(digest_size=16)
 
 
 def _finish(
@@ -136,7 +127,7 @@ def identity_of(images: Tensor, cond: dict[str, Tensor]) -> str:
 
     Explained in appendix K, Your own pictures.
     """
-    digest = _new_digest()
+    digest = hashlib.blake2b(digest_size=16)
     digest.update(images.contiguous().numpy().data)
     return _finish(digest, images.shape, cond)
 
@@ -168,19 +159,17 @@ def check_lost(lost: list[tuple[str, str]], *, strict: bool) -> None:
         raise ValueError(f"{name} cannot be read: {reason}{more}")
 
 
-def _told(folder: Path, about: dict[str, Any]) -> list[str]:
+def _told(about: dict[str, Any], where: str) -> list[str]:
     """Lines on what was decoded: how much, of how many classes, and what is lost."""
-    count, _, height, width = about["shape"]
-    classes, lost = about["classes"], about["lost"]
-    of = f" of {len(classes)} folders" if classes else ""
-    lines = [f"decoded {count} pictures{of} of {folder} to {width} x {height}"]
-    if lost:
-        named = ", ".join(f"{name} ({reason})" for name, reason in lost[:3])
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        lines.append(
-            f"{len(lost)} files cannot be read and are left out: {named}{more}"
-        )
-    return lines
+    (count, _, height, width), lost = about["shape"], about["lost"]
+    of = f" of {len(about['classes'])} folders" if about["classes"] else ""
+    size = f"{math.prod(about['shape']) / 1e6:.1f} MB"
+    done = f"decoded {count} pictures{of} to {width} x {height}, {where} ({size})"
+    if not lost:
+        return [done]
+    named = first_few([f"{name} ({reason})" for name, reason in lost])
+    total = f"{len(lost)} of {count + len(lost)} files"
+    return [done, f"{total} cannot be read and are left out: {named}"]
 
 
 # chapters/80-own-pictures.md
@@ -237,33 +226,36 @@ def _decode(
         plan = plan_reading(folder, listing, config)
         check_lost(plan.lost, strict=config.strict)
         decode = partial(decode_pictures, folder, plan, config)
+        where = f"kept in {place}"
         try:
             _keep(place, decode)
             found = _kept(place)
-            where = f"kept in {place}"
         except OSError as error:
+            reason = f"{place.parent} cannot be written: {error.strerror or error}"
             if plan.nbytes > 2**31:
+                size = f"{plan.nbytes / 1e9:.1f} GB"
                 raise OSError(
-                    f"cannot keep {plan.nbytes / 1e9:.1f} GB of decoded pictures in "
-                    f"{place.parent}: {error.strerror or error}; set DDPM_LIT_DATA to "
-                    "a folder with room"
+                    f"{reason}; set DDPM_LIT_DATA to a folder with room for {size}"
                 ) from None
-            memory = io.BytesIO()
-            about = json.loads(json.dumps(decode(memory)))
-            pixels = np.frombuffer(memory.getbuffer(), np.uint8)
-            pixels = pixels[-math.prod(about["shape"]) :].reshape(about["shape"])
-            found = torch.from_numpy(pixels), about
-            where = f"in memory, for {place.parent} cannot be written"
+            found, where = _in_memory(decode), f"in memory, for {reason}"
     if found is None:
         raise OSError(f"{place} was deleted while it was made; try again")
-    images, about = found
-    first, *rest = _told(folder, about)
-    first += f", {where} ({images.numel() / 1e6:.1f} MB)"
-    print("\n".join([first, *rest, *plan.notes]), file=sys.stderr)
+    told = _told(found[1], where) + plan.notes
+    print("\n".join(told), file=sys.stderr)
     return found
 
 
-def _keep(place: Path, decode: Callable[[BinaryIO], dict[str, Any]]) -> None:
+def _in_memory(
+    decode: Callable[[IO[bytes]], dict[str, Any]],
+) -> tuple[Tensor, dict[str, Any]]:
+    """Decode into memory."""
+    file = io.BytesIO()
+    about = decode(file)
+    pixels = np.frombuffer(file.getbuffer(), np.uint8)[-math.prod(about["shape"]) :]
+    return torch.from_numpy(pixels.reshape(about["shape"])), about
+
+
+def _keep(place: Path, decode: Callable[[IO[bytes]], dict[str, Any]]) -> None:
     """Decode into a folder that has its name only when it is complete."""
     partial_path = place.with_name(f"{place.name}.{secrets.token_hex(4)}.partial")
     try:

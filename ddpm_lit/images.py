@@ -8,13 +8,14 @@ import math
 import os
 import secrets
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ __all__ = [
     "Header",
     "Listing",
     "Plan",
+    "check_sizes",
+    "choose_mode",
+    "first_few",
     "fit_picture",
     "in_threads",
     "largest_number",
@@ -40,8 +44,12 @@ __all__ = [
     "save_grid",
     "save_npz",
     "save_pictures",
+    "sizes_differ",
+    "sort_out",
     "to_tensor",
     "white_level",
+    "worth_a_line",
+    "write_npy_head",
     "write_whole",
 ]
 
@@ -210,6 +218,39 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 
 # chapters/80-own-pictures.md
+def _entries(place: Path, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+    """What is not hidden in a folder, sorted; nothing when the folder was seen."""
+    status = os.stat(place)
+    if (status.st_dev, status.st_ino) in seen:
+        return []
+    seen.add((status.st_dev, status.st_ino))
+    with os.scandir(place) as entries:
+        shown = [e for e in entries if e.name[0] != "." and e.name != "__MACOSX"]
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+def _marks_a_run(entry: os.DirEntry[str]) -> bool:
+    """Whether only the folder of a training run has such a file."""
+    weights = entry.name.startswith("checkpoint") and entry.name.endswith(
+        ".safetensors"
+    )
+    return weights or entry.name == "recipe.json"
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, in a few words.
+
+    Explained in appendix K, Your own pictures.
+    """
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture that Pillow reads"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    return words[0]
+
+
+# chapters/80-own-pictures.md
 @dataclass(frozen=True)
 class Listing:
     """The picture files below a folder, by their names relative to it, sorted.
@@ -236,48 +277,33 @@ def list_pictures(folder: Path) -> Listing:
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder; write folder:PATH of one")
-    found, runs, lost, seen = [], [], [], set()
-    linked: list[str] = []
-    waiting = [""]  # links wait until all that is really there is seen
+    found, runs, lost, seen = {}, [], [], set[tuple[int, int]]()
+    waiting, linked = [""], list[str]()  # links come after all that is really there
     while waiting or linked:
         place = waiting.pop() if waiting else linked.pop()
+        entries, name = list[os.DirEntry[str]](), place or "."
         try:
-            status = os.stat(folder / place)
-            entries = sorted(os.scandir(folder / place), key=lambda e: e.name)
-        except OSError as error:
-            lost.append((place, error.strerror or str(error)))
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        if any(map(_marks_a_run, entries)):
-            runs.append(place)
-            continue
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
+            entries = _entries(folder / place, seen)
+            if any(map(_marks_a_run, entries)):
+                runs.append(name)
                 continue
+        except OSError as error:
+            lost.append((name, reason_of(error)))
+        for entry in entries:
             name = f"{place}/{entry.name}" if place else entry.name
-            if entry.is_dir():
-                (linked if entry.is_symlink() else waiting).append(name)
-            elif Path(entry.name).suffix.lower() in ENDINGS:
-                try:
-                    s = entry.stat()
-                    found.append((name, (s.st_size, s.st_mtime_ns, s.st_ctime_ns)))
-                except OSError as error:  # a link to what is gone
-                    lost.append((name, error.strerror or str(error)))
-    if "" in runs:
+            try:
+                if entry.is_dir():
+                    (linked if entry.is_symlink() else waiting).append(name)
+                elif Path(name).suffix.lower() in ENDINGS:
+                    status = entry.stat()  # fails for a link to what is gone
+                    times = (status.st_mtime_ns, status.st_ctime_ns)
+                    found[name] = (status.st_size, *times)
+            except OSError as error:
+                lost.append((name, reason_of(error)))
+    if "." in runs:
         raise ValueError(f"{folder} holds a training run; give a folder of pictures")
-    found.sort()
-    names, stamps = [name for name, _ in found], [stamp for _, stamp in found]
-    return Listing(names, stamps, sorted(runs), sorted(lost))
-
-
-def _marks_a_run(entry: os.DirEntry[str]) -> bool:
-    """Whether only the folder of a training run has such a file."""
-    checkpoint = entry.name.startswith("checkpoint")
-    return entry.name == "recipe.json" or (
-        checkpoint and entry.name.endswith(".safetensors")
-    )
+    names = sorted(found)
+    return Listing(names, [found[name] for name in names], sorted(runs), sorted(lost))
 
 
 # chapters/80-own-pictures.md
@@ -307,17 +333,69 @@ def in_threads(
             bar.update(len(part))
 
 
-def reason_of(error: Exception) -> str:
-    """Why a file cannot be read, in a few words.
+def sort_out(
+    results: Iterable[tuple[str, Any]],
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What could be computed, by name, and the names and reasons of what could not.
 
     Explained in appendix K, Your own pictures.
     """
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture that Pillow reads"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    words = str(error).strip().splitlines() or [type(error).__name__]
-    return words[0]
+    good, lost = {}, []
+    for name, found in results:
+        if isinstance(found, Exception):
+            lost.append((name, reason_of(found)))
+        else:
+            good[name] = found
+    return good, lost
+
+
+# chapters/80-own-pictures.md
+def check_sizes(heads: Mapping[str, Header]) -> None:
+    """Raise ValueError for two files whose sizes differ however they are turned.
+
+    Explained in appendix K, Your own pictures.
+    """
+    for name, head in heads.items():
+        first = next(iter(heads))
+        if sorted(head.size) != sorted(heads[first].size):
+            raise sizes_differ(first, heads[first].size, name, head.size)
+
+
+def sizes_differ(
+    a: str, size_a: Iterable[int], b: str, size_b: Iterable[int]
+) -> ValueError:
+    """The error for two pictures, each with its (width, height).
+
+    Explained in appendix K, Your own pictures.
+    """
+    sizes = [" x ".join(map(str, size)) for size in (size_a, size_b)]
+    return ValueError(
+        f"{a} has {sizes[0]} pixels but {b} has {sizes[1]}; give one size for all, "
+        "such as --size 64"
+    )
+
+
+def choose_mode(heads: Iterable[Header], config: DataConfig) -> str:
+    """ "L" or "RGB": what `config.colours` says, or what the files are.
+
+    Explained in appendix K, Your own pictures.
+    """
+    tint = len(set(rgb(config.background))) > 1
+    coloured = any(not head.grey or (head.transparent and tint) for head in heads)
+    chosen = {"grey": "L", "rgb": "RGB", "auto": "RGB" if coloured else "L"}
+    return chosen[config.colours]
+
+
+def worth_a_line(heads: Collection[Header], config: DataConfig) -> list[str]:
+    """What happens to some of the pictures, in words.
+
+    Explained in appendix K, Your own pictures.
+    """
+    moving = sum(head.frames > 1 for head in heads)
+    small = sum(min(head.size) < (config.size or 0) for head in heads)
+    lines = [f"several pictures in {moving} of {len(heads)} files; the first is taken"]
+    lines += [f"enlarged to {config.size} pixels: {small} of {len(heads)} pictures"]
+    return lines[: bool(moving)] + lines[1 : 1 + bool(small)]
 
 
 # chapters/80-own-pictures.md
@@ -325,8 +403,8 @@ def reason_of(error: Exception) -> str:
 class Plan:
     """How the pictures of a folder will be read, and what to tell of it.
 
-    `mode` is "L" or "RGB", `whites` the white level of each kind of larger numbers.
-    `nbytes` is an upper bound of what the decoded pictures take.
+    `mode` is "L" or "RGB", `whites` the white level of each kind of larger numbers,
+    `lost` what cannot be read, and `nbytes` how much the pictures take at most.
 
     Explained in appendix K, Your own pictures.
     """
@@ -346,64 +424,55 @@ def plan_reading(folder: Path, listing: Listing, config: DataConfig) -> Plan:
 
     Explained in appendix K, Your own pictures.
     """
-    lost, numbers = list(listing.lost), dict[str, float]()
-    heads: dict[str, Header] = {}
-    for name, head in in_threads(lambda n: read_header(folder / n), listing.names):
-        if isinstance(head, Exception):
-            lost.append((name, reason_of(head)))
-        else:
-            heads[name] = head
-    for name, head in heads.items():  # turned pictures agree with upright ones here
-        first = next(iter(heads))
-        if config.size is None and sorted(head.size) != sorted(heads[first].size):
-            raise _differ(first, heads[first].size, name, head.size)
+    heads, lost = sort_out(
+        in_threads(lambda name: read_header(folder / name), listing.names)
+    )
+    if config.size is None:
+        check_sizes(heads)
     wide = [name for name, head in heads.items() if head.numbers]
-    for name, most in in_threads(lambda n: largest_number(folder / n), wide):
-        if isinstance(most, Exception):
-            lost.append((name, reason_of(most)))
-            del heads[name]
-        else:
-            kind = heads[name].numbers
-            numbers[kind] = max(most, numbers.get(kind, 0))
-    whites = {kind: white_level(kind, most) for kind, most in numbers.items()}
-    tint = len(set(rgb(config.background))) > 1
-    coloured = any(not h.grey or (h.transparent and tint) for h in heads.values())
-    mode = {"grey": "L", "rgb": "RGB"}.get(config.colours, "RGB" if coloured else "L")
-    area = config.size**2 if config.size else 0
-    areas = [area or h.size[0] * h.size[1] for h in heads.values()]
+    numbers, refused = sort_out(
+        in_threads(lambda name: largest_number(folder / name), wide)
+    )
+    for name, _ in refused:
+        del heads[name]
+    largest: dict[str, float] = {}
+    for name, most in numbers.items():
+        kind = heads[name].numbers
+        largest[kind] = max(most, largest.get(kind, 0))
+    whites = {kind: white_level(kind, most) for kind, most in largest.items()}
+    mode = choose_mode(heads.values(), config)
+    areas = (
+        config.size**2 if config.size else math.prod(h.size) for h in heads.values()
+    )
     notes = [
-        f"{kind} files: {white:g} is taken for white"
+        f"{kind} numbers: {white:g} is taken for white"
         for kind, white in whites.items()
         if kind != "16-bit colour"
     ]
-    moving = sum(h.frames > 1 for h in heads.values())
-    if moving:
-        notes.append(
-            f"{moving} files hold several pictures; the first of each is taken"
-        )
-    small = sum(min(h.size) < (config.size or 0) for h in heads.values())
-    if small:
-        notes.append(
-            f"{small} pictures are smaller than {config.size} and are enlarged"
-        )
+    notes += worth_a_line(heads.values(), config)
     if listing.runs:
-        notes.append(f"left out, as training runs: {_some(listing.runs)}")
+        notes.append(f"left out, as training runs: {first_few(listing.runs)}")
+    lost = [*listing.lost, *lost, *refused]
     return Plan(list(heads), lost, mode, whites, sum(areas) * len(mode), notes)
 
 
-def _differ(a: str, size_a: Iterable[int], b: str, size_b: Iterable[int]) -> ValueError:
-    """The error for two pictures of different sizes, each (width, height)."""
-    sizes = [" x ".join(map(str, size)) for size in (size_a, size_b)]
-    return ValueError(
-        f"{a} has {sizes[0]} pixels but {b} has {sizes[1]}; give one size for all, "
-        "such as --size 64"
-    )
+def first_few(words: list[str]) -> str:
+    """The first three, and how many more there are.
+
+    Explained in appendix K, Your own pictures.
+    """
+    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    return ", ".join(words[:3]) + more
 
 
-def _some(names: list[str]) -> str:
-    """The first three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+# chapters/80-own-pictures.md
+def write_npy_head(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    """Write the head of a .npy of bytes, equally long for any number of pictures.
+
+    Explained in appendix K, Your own pictures.
+    """
+    head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, head)
 
 
 # chapters/80-own-pictures.md
@@ -512,23 +581,20 @@ def save_npz(parts: Iterable[Tensor], count: int, path: str | Path) -> None:
     """
 
     def write(partial_path: Path) -> None:
+        pixels = map(_pixels, parts)
+        first = next(pixels, np.empty((0, 0)))
+        written, shape = 0, (count, *first.shape[1:])
         with (
             zipfile.ZipFile(partial_path, "w") as archive,
             archive.open("arr_0.npy", "w", force_zip64=True) as file,
         ):
-            written, shape = 0, None
-            for pixels in map(_pixels, parts):
-                if shape is None:
-                    shape = pixels.shape[1:]
-                    head = {"descr": "|u1", "fortran_order": False}
-                    np.lib.format.write_array_header_1_0(
-                        file, {**head, "shape": (count, *shape)}
-                    )
-                written += len(pixels)
-                if pixels.shape[1:] != shape:
-                    raise ValueError(f"parts of {shape} and of {pixels.shape[1:]}")
-                file.write(np.ascontiguousarray(pixels).data)
-            if written != count or shape is None:
-                raise ValueError(f"{written} images came, not {count}")
+            write_npy_head(file, shape)
+            for part in chain([first], pixels):
+                written += len(part)
+                if part.shape[1:] != shape[1:] or written > count:
+                    raise ValueError(f"{part.shape} does not fit into {shape}")
+                file.write(np.ascontiguousarray(part).data)
+        if written != count or count == 0:
+            raise ValueError(f"{written} images came, not {count or 'at least one'}")
 
     write_whole(path, write)

@@ -170,7 +170,7 @@ def test_what_is_white_is_decided_by_the_folder(tmp_path):
     Image.fromarray(night * 10).save(tmp_path / "day.png")
     found = plan(tmp_path)
     assert found.whites == {"16-bit": 4095}
-    assert found.notes == ["16-bit files: 4095 is taken for white"]
+    assert found.notes == ["16-bit numbers: 4095 is taken for white"]
     config = DataConfig(data=f"folder:{tmp_path}")
     dark = read_picture(tmp_path / "night.png", config, "L", found.whites)
     assert dark.unique().tolist() == [round(400 / 4095 * 255)]
@@ -271,7 +271,7 @@ def test_of_a_moving_picture_the_first_frame_is_taken(tmp_path, ending):
     PHOTO.save(path, save_all=True, append_images=frames)
     assert far(read(path), SCENE) < 12
     found = plan(tmp_path)
-    assert found.notes == ["1 files hold several pictures; the first of each is taken"]
+    assert found.notes == ["several pictures in 1 of 1 files; the first is taken"]
 
 
 # ---------------------------------------------------------------- size
@@ -307,9 +307,7 @@ def test_a_large_jpeg_is_read_quickly_and_well(tmp_path):
 def test_small_pictures_are_enlarged_and_it_is_said(tmp_path):
     PHOTO.save(tmp_path / "a.png")
     assert read(tmp_path / "a.png", size=64).shape == (64, 64, 3)
-    assert plan(tmp_path, size=64).notes == [
-        "1 pictures are smaller than 64 and are enlarged"
-    ]
+    assert plan(tmp_path, size=64).notes == ["enlarged to 64 pixels: 1 of 1 pictures"]
     assert plan(tmp_path, size=16).notes == []
 
 
@@ -525,10 +523,11 @@ def test_sheets_are_neither_tiny_nor_huge(tmp_path, edge, count, width):
         (lambda p: save_pictures(BYTES.float(), p / "a"), "to_uint8 converts"),
         (lambda p: save_npz([BYTES.float()], 5, p / "a.npz"), "to_uint8 converts"),
         (lambda p: save_npz([BYTES], 6, p / "a.npz"), "5 images came, not 6"),
-        (lambda p: save_npz([], 0, p / "a.npz"), "0 images"),
+        (lambda p: save_npz([BYTES, BYTES], 9, p / "a.npz"), r"not fit into \(9, 4"),
+        (lambda p: save_npz([], 0, p / "a.npz"), "not at least one"),
         (
             lambda p: save_npz([BYTES, BYTES[:, :, :2]], 10, p / "a.npz"),
-            r"\(4, 6, 3\) and of",
+            r"\(5, 2, 6, 3\) does not fit",
         ),
     ],
 )

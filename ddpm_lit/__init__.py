@@ -56,6 +56,7 @@ __all__ = [
     "RECIPE",
     "RENAMING",
     "REPLACED",
+    "ROOM",
     "Recipe",
     "ResidualBlock",
     "SCHEDULER_FAMILY",
@@ -93,9 +94,7 @@ __all__ = [
     "check_output",
     "check_range",
     "check_same_shape",
-    "check_sizes",
     "choice",
-    "choose_mode",
     "config_from_diffusers",
     "config_to_diffusers",
     "cosine_betas",
@@ -120,7 +119,6 @@ __all__ = [
     "explore",
     "fast_arithmetic",
     "finish_run",
-    "first_few",
     "fit_picture",
     "fit_to_data",
     "former_checkpoints",
@@ -204,9 +202,7 @@ __all__ = [
     "show_images",
     "sigmoid_betas",
     "simple_loss",
-    "sizes_differ",
     "slider",
-    "sort_out",
     "subpixel_upsample",
     "tabulate",
     "tabulate_panel",
@@ -225,8 +221,6 @@ __all__ = [
     "weights_from_diffusers",
     "weights_to_diffusers",
     "white_level",
-    "worth_a_line",
-    "write_npy_head",
     "write_whole",
     "x_from_noise",
     "x_from_v",
@@ -257,6 +251,7 @@ if TYPE_CHECKING:
     from ddpm_lit.dataconfig import DataConfig as DataConfig
     from ddpm_lit.dataconfig import rgb as rgb
     from ddpm_lit.datasets import FORMAT as FORMAT
+    from ddpm_lit.datasets import ROOM as ROOM
     from ddpm_lit.datasets import check_lost as check_lost
     from ddpm_lit.datasets import decode_pictures as decode_pictures
     from ddpm_lit.datasets import identity_of as identity_of
@@ -299,9 +294,6 @@ if TYPE_CHECKING:
     from ddpm_lit.images import Header as Header
     from ddpm_lit.images import Listing as Listing
     from ddpm_lit.images import Plan as Plan
-    from ddpm_lit.images import check_sizes as check_sizes
-    from ddpm_lit.images import choose_mode as choose_mode
-    from ddpm_lit.images import first_few as first_few
     from ddpm_lit.images import fit_picture as fit_picture
     from ddpm_lit.images import in_threads as in_threads
     from ddpm_lit.images import largest_number as largest_number
@@ -312,12 +304,8 @@ if TYPE_CHECKING:
     from ddpm_lit.images import reason_of as reason_of
     from ddpm_lit.images import save_npz as save_npz
     from ddpm_lit.images import save_pictures as save_pictures
-    from ddpm_lit.images import sizes_differ as sizes_differ
-    from ddpm_lit.images import sort_out as sort_out
     from ddpm_lit.images import to_tensor as to_tensor
     from ddpm_lit.images import white_level as white_level
-    from ddpm_lit.images import worth_a_line as worth_a_line
-    from ddpm_lit.images import write_npy_head as write_npy_head
     from ddpm_lit.losses import check_range as check_range
     from ddpm_lit.losses import kl_weight as kl_weight
     from ddpm_lit.losses import simple_loss as simple_loss
@@ -500,6 +488,7 @@ _HOME_OF: dict[str, str] = {
     "RECIPE": "scale",
     "RENAMING": "hub",
     "REPLACED": "training",
+    "ROOM": "datasets",
     "Recipe": "recipes",
     "ResidualBlock": "unet",
     "SCHEDULER_FAMILY": "hub",
@@ -537,9 +526,7 @@ _HOME_OF: dict[str, str] = {
     "check_output": "scale",
     "check_range": "losses",
     "check_same_shape": "forward",
-    "check_sizes": "images",
     "choice": "widgets",
-    "choose_mode": "images",
     "config_from_diffusers": "hub",
     "config_to_diffusers": "hub",
     "cosine_betas": "schedules",
@@ -564,7 +551,6 @@ _HOME_OF: dict[str, str] = {
     "explore": "widgets",
     "fast_arithmetic": "scale",
     "finish_run": "training",
-    "first_few": "images",
     "fit_picture": "images",
     "fit_to_data": "training",
     "former_checkpoints": "scale",
@@ -648,9 +634,7 @@ _HOME_OF: dict[str, str] = {
     "show_images": "plotting",
     "sigmoid_betas": "schedules",
     "simple_loss": "losses",
-    "sizes_differ": "images",
     "slider": "widgets",
-    "sort_out": "images",
     "subpixel_upsample": "scale",
     "tabulate": "widgets",
     "tabulate_panel": "widgets",
@@ -669,8 +653,6 @@ _HOME_OF: dict[str, str] = {
     "weights_from_diffusers": "hub",
     "weights_to_diffusers": "hub",
     "white_level": "images",
-    "worth_a_line": "images",
-    "write_npy_head": "images",
     "write_whole": "training",
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",

@@ -14,8 +14,11 @@ import secrets
 import shutil
 import sys
 import tarfile
+import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,21 +34,22 @@ from ddpm_lit.dataconfig import DataConfig, rgb
 from ddpm_lit.images import (
     Listing,
     Plan,
-    first_few,
+    _first_few,
+    _npy_head,
+    _sizes_differ,
     fit_picture,
     in_threads,
     list_pictures,
     plan_reading,
     read_picture,
     reason_of,
-    sizes_differ,
     to_tensor,
-    write_npy_head,
 )
 
 __all__ = [
     "DOWNLOADS",
     "FORMAT",
+    "ROOM",
     "check_lost",
     "data_cache",
     "decode_pictures",
@@ -60,7 +64,7 @@ __all__ = [
 
 # chapters/80-own-pictures.md
 def data_cache() -> Path:
-    """Where downloads are kept: $DDPM_LIT_DATA, or the user's cache folder.
+    """Where data are kept: $DDPM_LIT_DATA, or the user's cache folder.
 
     Explained in appendix K, Your own pictures.
     """
@@ -85,7 +89,7 @@ def decode_pictures(
         return read_picture(folder / name, config, plan.mode, plan.whites)
 
     lost, kept, shape = list(plan.lost), list[str](), tuple[int, ...]()
-    write_npy_head(file, (len(plan.names), 1, 1, 1))
+    _npy_head(file, (len(plan.names), 1, 1, 1))
     start, digest = file.tell(), hashlib.blake2b(digest_size=16)
     for name, found in in_threads(read, plan.names, "picture"):
         if isinstance(found, Exception):
@@ -94,7 +98,7 @@ def decode_pictures(
             continue
         shape = shape or tuple(found.shape)
         if tuple(found.shape) != shape:
-            raise sizes_differ(kept[0], shape[:0:-1], name, found.shape[:0:-1])
+            raise _sizes_differ(kept[0], shape[:0:-1], name, found.shape[:0:-1])
         pixels = found.contiguous().numpy().data
         file.write(pixels)
         digest.update(pixels)
@@ -103,7 +107,7 @@ def decode_pictures(
         check_lost(lost, strict=True)
     shape = (len(kept), *shape)
     file.seek(0)
-    write_npy_head(file, shape)
+    _npy_head(file, shape)
     assert file.tell() == start, "the head has grown over the first picture"
     classes, labels = label_by_folder(kept)
     cond = {"label": torch.tensor(labels)} if labels else {}
@@ -167,7 +171,7 @@ def _told(about: dict[str, Any], where: str) -> list[str]:
     done = f"decoded {count} pictures{of} to {width} x {height}, {where} ({size})"
     if not lost:
         return [done]
-    named = first_few([f"{name} ({reason})" for name, reason in lost])
+    named = _first_few([f"{name} ({reason})" for name, reason in lost])
     total = f"{len(lost)} of {count + len(lost)} files"
     return [done, f"{total} cannot be read and are left out: {named}"]
 
@@ -206,6 +210,7 @@ def open_folder(config: DataConfig) -> Dataset:
     return Dataset(images, cond, called, about["identity"])
 
 
+# chapters/80-own-pictures.md
 def _kept(place: Path) -> tuple[Tensor, dict[str, Any]] | None:
     """What is kept there, mapped into memory, or None when it is not or not whole."""
     try:
@@ -215,6 +220,38 @@ def _kept(place: Path) -> tuple[Tensor, dict[str, Any]] | None:
         return (torch.from_numpy(pixels), about) if whole else None
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _keep(place: Path, decode: Callable[[IO[bytes]], dict[str, Any]]) -> None:
+    """Decode into a folder that has its name only when it is complete."""
+    partial_path = place.with_name(f"{place.name}.{secrets.token_hex(4)}.partial")
+    try:
+        _sweep(place.parent)
+        partial_path.mkdir(parents=True)
+        with open(partial_path / "pictures.npy", "wb") as file:
+            about = decode(file)
+        (partial_path / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        if place.exists() and _kept(place) is None:
+            shutil.rmtree(place)  # somebody damaged it
+        try:
+            partial_path.rename(place)
+        except OSError:
+            if _kept(place) is None:  # otherwise another process was quicker
+                raise
+    finally:
+        shutil.rmtree(partial_path, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes left that were killed, and that nobody wrote for a day."""
+    for path in folder.glob("*.partial"):
+        with suppress(OSError):
+            if time.time() - (path / "pictures.npy").stat().st_mtime > 86_400:
+                shutil.rmtree(path)
+
+
+# chapters/80-own-pictures.md
+ROOM = 2**31  # bytes of pictures that may stay in memory where no cache can be written
 
 
 def _decode(
@@ -232,7 +269,7 @@ def _decode(
             found = _kept(place)
         except OSError as error:
             reason = f"{place.parent} cannot be written: {error.strerror or error}"
-            if plan.nbytes > 2**31:
+            if plan.nbytes > ROOM:
                 size = f"{plan.nbytes / 1e9:.1f} GB"
                 raise OSError(
                     f"{reason}; set DDPM_LIT_DATA to a folder with room for {size}"
@@ -253,25 +290,6 @@ def _in_memory(
     about = decode(file)
     pixels = np.frombuffer(file.getbuffer(), np.uint8)[-math.prod(about["shape"]) :]
     return torch.from_numpy(pixels.reshape(about["shape"])), about
-
-
-def _keep(place: Path, decode: Callable[[IO[bytes]], dict[str, Any]]) -> None:
-    """Decode into a folder that has its name only when it is complete."""
-    partial_path = place.with_name(f"{place.name}.{secrets.token_hex(4)}.partial")
-    try:
-        partial_path.mkdir(parents=True)
-        with open(partial_path / "pictures.npy", "wb") as file:
-            about = decode(file)
-        (partial_path / "about.json").write_text(json.dumps(about), encoding="utf-8")
-        if place.exists() and _kept(place) is None:
-            shutil.rmtree(place)  # somebody damaged it
-        try:
-            partial_path.rename(place)
-        except OSError:
-            if _kept(place) is None:  # otherwise another process was quicker
-                raise
-    finally:
-        shutil.rmtree(partial_path, ignore_errors=True)
 
 
 # chapters/80-own-pictures.md
@@ -337,7 +355,7 @@ def read_idx(path: str | Path) -> Tensor:
     try:
         with opened(path, "rb") as file:
             content = file.read()
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}; delete it") from None
     dims = content[3] if len(content) > 3 else 0
     sizes = np.frombuffer(content[4 : 4 + 4 * dims], ">u4").astype(int)
@@ -365,7 +383,13 @@ def read_cifar10(path: str | Path, split: str = "train") -> tuple[Tensor, Tensor
                     assert file is not None
                     records.append(np.frombuffer(file.read(), np.uint8))
         rows = np.concatenate(records).reshape(-1, 3073)
-    except (tarfile.TarError, EOFError, ValueError, gzip.BadGzipFile) as error:
+    except (
+        tarfile.TarError,
+        EOFError,
+        ValueError,
+        gzip.BadGzipFile,
+        zlib.error,
+    ) as error:
         reason = f"is no CIFAR-10 archive: {error}"
         raise ValueError(f"{path} {reason}; delete it") from None
     labels = torch.from_numpy(rows[:, 0].astype(np.int64))

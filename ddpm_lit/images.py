@@ -30,9 +30,6 @@ __all__ = [
     "Header",
     "Listing",
     "Plan",
-    "check_sizes",
-    "choose_mode",
-    "first_few",
     "fit_picture",
     "in_threads",
     "largest_number",
@@ -44,12 +41,8 @@ __all__ = [
     "save_grid",
     "save_npz",
     "save_pictures",
-    "sizes_differ",
-    "sort_out",
     "to_tensor",
     "white_level",
-    "worth_a_line",
-    "write_npy_head",
     "write_whole",
 ]
 
@@ -173,19 +166,29 @@ def read_picture(
             image.draft(None, (2 * config.size, 2 * config.size))
         ImageOps.exif_transpose(image, in_place=True)
         opaque: Image.Image = image
-        if numbers == "16-bit colour" and whites[numbers] < 65535:
-            raise ValueError("uses only the dark half of 16-bit colours")
-        if numbers and numbers != "16-bit colour":
-            if transparent:
-                raise ValueError(f"{numbers} numbers with transparency are not read")
-            scaled = _positive(image) * (255 / whites[numbers])
-            opaque = Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
-        elif transparent:
+        if numbers:
+            opaque = _as_bytes(image, numbers, whites[numbers], transparent)
+        if transparent:
             opaque = Image.new("RGBA", image.size, rgb(config.background))
             opaque.alpha_composite(image.convert("RGBA"))
         return to_tensor(fit_picture(opaque, mode, config.size, config.crop))
 
 
+def _as_bytes(
+    image: Image.Image, numbers: str, white: float, transparent: bool
+) -> Image.Image:
+    """A picture of larger numbers as one of bytes, or a ValueError."""
+    if numbers == "16-bit colour":
+        if white < 65535:
+            raise ValueError("uses only the dark half of 16-bit colours")
+        return image
+    if transparent:
+        raise ValueError(f"{numbers} numbers with transparency are not read")
+    scaled = _positive(image) * (255 / white)
+    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+
+
+# chapters/80-own-pictures.md
 def fit_picture(
     image: Image.Image, mode: str, size: int | None, crop: bool
 ) -> Image.Image:
@@ -231,10 +234,9 @@ def _entries(place: Path, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
 
 def _marks_a_run(entry: os.DirEntry[str]) -> bool:
     """Whether only the folder of a training run has such a file."""
-    weights = entry.name.startswith("checkpoint") and entry.name.endswith(
-        ".safetensors"
-    )
-    return weights or entry.name == "recipe.json"
+    name = entry.name
+    weights = name.startswith("checkpoint") and name.endswith(".safetensors")
+    return weights or name == "recipe.json"
 
 
 def reason_of(error: Exception) -> str:
@@ -333,13 +335,10 @@ def in_threads(
             bar.update(len(part))
 
 
-def sort_out(
+def _sort_out(
     results: Iterable[tuple[str, Any]],
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """What could be computed, by name, and the names and reasons of what could not.
-
-    Explained in appendix K, Your own pictures.
-    """
+    """What could be computed, by name, and the names and reasons of what could not."""
     good, lost = {}, []
     for name, found in results:
         if isinstance(found, Exception):
@@ -350,24 +349,18 @@ def sort_out(
 
 
 # chapters/80-own-pictures.md
-def check_sizes(heads: Mapping[str, Header]) -> None:
-    """Raise ValueError for two files whose sizes differ however they are turned.
-
-    Explained in appendix K, Your own pictures.
-    """
+def _check_sizes(heads: Mapping[str, Header]) -> None:
+    """Raise ValueError for two files whose sizes differ however they are turned."""
     for name, head in heads.items():
         first = next(iter(heads))
         if sorted(head.size) != sorted(heads[first].size):
-            raise sizes_differ(first, heads[first].size, name, head.size)
+            raise _sizes_differ(first, heads[first].size, name, head.size)
 
 
-def sizes_differ(
+def _sizes_differ(
     a: str, size_a: Iterable[int], b: str, size_b: Iterable[int]
 ) -> ValueError:
-    """The error for two pictures, each with its (width, height).
-
-    Explained in appendix K, Your own pictures.
-    """
+    """The error for two pictures, each with its (width, height)."""
     sizes = [" x ".join(map(str, size)) for size in (size_a, size_b)]
     return ValueError(
         f"{a} has {sizes[0]} pixels but {b} has {sizes[1]}; give one size for all, "
@@ -375,27 +368,26 @@ def sizes_differ(
     )
 
 
-def choose_mode(heads: Iterable[Header], config: DataConfig) -> str:
-    """ "L" or "RGB": what `config.colours` says, or what the files are.
-
-    Explained in appendix K, Your own pictures.
-    """
+def _choose_mode(heads: Iterable[Header], config: DataConfig) -> str:
+    """ "L" or "RGB": what `config.colours` says, or what the files are."""
     tint = len(set(rgb(config.background))) > 1
     coloured = any(not head.grey or (head.transparent and tint) for head in heads)
     chosen = {"grey": "L", "rgb": "RGB", "auto": "RGB" if coloured else "L"}
     return chosen[config.colours]
 
 
-def worth_a_line(heads: Collection[Header], config: DataConfig) -> list[str]:
-    """What happens to some of the pictures, in words.
-
-    Explained in appendix K, Your own pictures.
-    """
+def _worth_a_line(heads: Collection[Header], config: DataConfig) -> list[str]:
+    """What happens to some of the pictures, in words."""
     moving = sum(head.frames > 1 for head in heads)
     small = sum(min(head.size) < (config.size or 0) for head in heads)
-    lines = [f"several pictures in {moving} of {len(heads)} files; the first is taken"]
-    lines += [f"enlarged to {config.size} pixels: {small} of {len(heads)} pictures"]
-    return lines[: bool(moving)] + lines[1 : 1 + bool(small)]
+    lines, count = [], len(heads)
+    if moving:
+        lines.append(
+            f"several pictures in {moving} of {count} files; the first is taken"
+        )
+    if small:
+        lines.append(f"enlarged to {config.size} pixels: {small} of {count} pictures")
+    return lines
 
 
 # chapters/80-own-pictures.md
@@ -424,13 +416,13 @@ def plan_reading(folder: Path, listing: Listing, config: DataConfig) -> Plan:
 
     Explained in appendix K, Your own pictures.
     """
-    heads, lost = sort_out(
+    heads, lost = _sort_out(
         in_threads(lambda name: read_header(folder / name), listing.names)
     )
     if config.size is None:
-        check_sizes(heads)
+        _check_sizes(heads)
     wide = [name for name, head in heads.items() if head.numbers]
-    numbers, refused = sort_out(
+    numbers, refused = _sort_out(
         in_threads(lambda name: largest_number(folder / name), wide)
     )
     for name, _ in refused:
@@ -440,37 +432,30 @@ def plan_reading(folder: Path, listing: Listing, config: DataConfig) -> Plan:
         kind = heads[name].numbers
         largest[kind] = max(most, largest.get(kind, 0))
     whites = {kind: white_level(kind, most) for kind, most in largest.items()}
-    mode = choose_mode(heads.values(), config)
-    areas = (
-        config.size**2 if config.size else math.prod(h.size) for h in heads.values()
-    )
+    mode = _choose_mode(heads.values(), config)
+    square = config.size**2 if config.size else 0
+    area = sum(square or math.prod(head.size) for head in heads.values())
     notes = [
         f"{kind} numbers: {white:g} is taken for white"
         for kind, white in whites.items()
         if kind != "16-bit colour"
     ]
-    notes += worth_a_line(heads.values(), config)
+    notes += _worth_a_line(heads.values(), config)
     if listing.runs:
-        notes.append(f"left out, as training runs: {first_few(listing.runs)}")
+        notes.append(f"left out, as training runs: {_first_few(listing.runs)}")
     lost = [*listing.lost, *lost, *refused]
-    return Plan(list(heads), lost, mode, whites, sum(areas) * len(mode), notes)
+    return Plan(list(heads), lost, mode, whites, area * len(mode), notes)
 
 
-def first_few(words: list[str]) -> str:
-    """The first three, and how many more there are.
-
-    Explained in appendix K, Your own pictures.
-    """
+def _first_few(words: list[str]) -> str:
+    """The first three, and how many more there are."""
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
     return ", ".join(words[:3]) + more
 
 
 # chapters/80-own-pictures.md
-def write_npy_head(file: IO[bytes], shape: tuple[int, ...]) -> None:
-    """Write the head of a .npy of bytes, equally long for any number of pictures.
-
-    Explained in appendix K, Your own pictures.
-    """
+def _npy_head(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    """Write the head of a .npy of bytes, equally long for any number of pictures."""
     head = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, head)
 
@@ -588,7 +573,7 @@ def save_npz(parts: Iterable[Tensor], count: int, path: str | Path) -> None:
             zipfile.ZipFile(partial_path, "w") as archive,
             archive.open("arr_0.npy", "w", force_zip64=True) as file,
         ):
-            write_npy_head(file, shape)
+            _npy_head(file, shape)
             for part in chain([first], pixels):
                 written += len(part)
                 if part.shape[1:] != shape[1:] or written > count:

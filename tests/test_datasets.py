@@ -38,7 +38,7 @@ from ddpm_lit.datasets import (
     read_cifar10,
     read_idx,
 )
-from ddpm_lit.images import list_pictures, plan_reading
+from ddpm_lit.images import Plan, list_pictures, plan_reading
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
@@ -126,8 +126,17 @@ def test_the_identity_is_that_of_the_content(photos, tmp_path, capsys):
     assert capsys.readouterr().err == "", "a folder that was only moved is decoded"
     (moved / "5.png").unlink()
     assert open_data(of(moved)).identity != before.identity
-    labelled = {"label": torch.zeros(6, dtype=torch.int64)}
-    assert identity_of(before.images, labelled) != before.identity
+    labels = torch.zeros(2, 6, dtype=torch.int64)
+    labels[1, 0] = 1
+    several = {identity_of(before.images, {"label": each}) for each in labels}
+    assert len({before.identity, *several}) == 3, "labels do not count"
+
+
+def test_a_set_is_taken_apart_by_index():
+    data = Dataset(torch.zeros(4, 1, 2, 3), {"label": torch.arange(4)}, "a", "b")
+    pictures, cond = data[torch.tensor([3, 1])]
+    assert pictures.shape == (2, 1, 2, 3) and cond["label"].tolist() == [3, 1]
+    assert len(data) == 4 and data.shape == (1, 2, 3)
 
 
 def test_pictures_are_labelled_by_sub_folder(tmp_path):
@@ -288,6 +297,16 @@ def test_a_damaged_cache_is_made_again(photos, cache, file):
     assert after.identity == identity and torch.equal(after.images, pixels)
 
 
+def test_what_a_killed_process_left_is_removed_after_a_day(photos, cache):
+    for name, age in (("old.partial", 90_000), ("young.partial", 10)):
+        path = cache / "folders" / name / "pictures.npy"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (time.time() - age, time.time() - age))
+    open_data(of(photos))
+    assert [p.name for p in (cache / "folders").glob("*.partial")] == ["young.partial"]
+
+
 def test_a_cache_that_cannot_be_written(photos, cache, capsys, monkeypatch):
     cache.write_text("a file")
     data = open_folder(of(photos))
@@ -325,6 +344,8 @@ def test_a_full_disk_is_noticed_while_it_fills(photos, cache, capsys, monkeypatc
 def test_decoding_streams_into_a_file(photos):
     config = of(photos, size=4)
     plan = plan_reading(photos, list_pictures(photos), config)
+    names = [f"{i}.png" for i in range(6)]
+    assert plan == Plan(names, [], "RGB", {}, 6 * 3 * 4 * 4, [])
     file = io.BytesIO()
     about = json.loads(json.dumps(decode_pictures(photos, plan, config, file)))
     file.seek(0)
@@ -516,10 +537,19 @@ def test_every_option_explains_itself():
         gzip.compress(b"\0\0\x08\x03"),
         gzip.compress(b"\0\0\x0d\x01\0\0\0\x01\0"),
         idx(np.zeros((2, 3, 4)))[:-9],
+        idx(np.zeros((2, 3, 4)))[:12] + b"\xff" * 40,
         b"not compressed at all",
     ],
     # Without names the ids would hold gzip's time of day, another in each worker.
-    ids=["empty", "no header", "half a header", "floats", "cut off", "plain"],
+    ids=[
+        "empty",
+        "no header",
+        "half a header",
+        "floats",
+        "cut off",
+        "scrambled",
+        "plain",
+    ],
 )
 def test_damaged_idx_files_are_named(tmp_path, content):
     path = tmp_path / "some-idx3-ubyte.gz"

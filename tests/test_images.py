@@ -343,9 +343,8 @@ def test_what_is_no_picture_is_not_listed(tmp_path):
         path.touch()
     (tmp_path / "folder.png").mkdir()
     found = list_pictures(tmp_path)
-    assert isinstance(found, Listing)
-    assert found.names == ["a.PNG", "deep/er/b.jpeg"]
-    assert found.runs == ["old", "run"] and found.lost == []
+    wanted = ["a.PNG", "deep/er/b.jpeg"]
+    assert found == Listing(wanted, found.stamps, ["old", "run"], [])
 
 
 def test_links_are_followed_and_circles_end(tmp_path):
@@ -403,6 +402,17 @@ def test_unread_files_are_given_with_a_reason(tmp_path, monkeypatch):
     assert "decompression bomb" in reasons["bomb.png"]
     assert str(tmp_path) not in str(found.lost)
     assert reason_of(RuntimeError()) == "RuntimeError"
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "webp", "tif", "bmp"])
+def test_half_a_picture_is_not_read(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for size in (None, 8):
+        with pytest.raises((OSError, ValueError, SyntaxError, EOFError)):
+            read(path, size=size)
 
 
 def test_threads_keep_the_order_and_wait_for_who_takes():

@@ -11,284 +11,52 @@ others are imported from their module. Chapter 00 has the conventions of the boo
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-<<<<<<< HEAD
-__all__ = [
-    "AttentionBlock",
-    "Axis",
-    "Batch",
-    "CONFIG",
-    "DRAW",
-    "Data",
-    "Dataset",
-    "Denoiser",
-    "DigitJudge",
-    "Downsample",
-    "EMA",
-    "ElboTerms",
-    "Explorer",
-    "GaussianMixture",
-    "INK",
-    "LIMIT",
-    "Machine",
-    "Mark",
-    "Noise",
-    "NoiseMLP",
-    "NoiseSchedule",
-    "Objective",
-    "Optim",
-    "PAGE",
-    "PART",
-    "Panel",
-    "Picture",
-    "Predict",
-    "Prediction",
-    "ResidualBlock",
-    "SCHEDULES",
-    "Sampler",
-    "Shuffle",
-    "State",
-    "Style",
-    "UNet",
-    "UNetConfig",
-    "Upsample",
-    "WEIGHTS",
-    "at_step",
-    "attempt",
-    "bars",
-    "bell",
-    "bits_per_dim",
-    "build_model",
-    "chain",
-    "check_choice",
-    "check_error",
-    "check_number",
-    "check_same_shape",
-    "check_settings",
-    "choice",
-    "clipped",
-    "cosine_betas",
-    "curve",
-    "ddpm",
-    "describe_control",
-    "describe_model",
-    "dots",
-    "draw_bars",
-    "draw_batch",
-    "draw_bell",
-    "draw_curve",
-    "draw_dots",
-    "draw_mark",
-    "draw_panel",
-    "draw_pixels",
-    "drawn_from",
-    "elbo_terms",
-    "every_setting",
-    "explore",
-    "fit",
-    "frechet_distance",
-    "gaussian_kl",
-    "guided",
-    "ho_init",
-    "jump",
-    "kept_steps",
-    "kl_weight",
-    "learning_rate",
-    "level_log_prob",
-    "linear_betas",
-    "load_digits",
-    "make_schedule",
-    "mean_from_noise",
-    "needs",
-    "noise_from_v",
-    "noise_from_x",
-    "objectives",
-    "pack",
-    "panel",
-    "pick_device",
-    "picture",
-    "pixels",
-    "positions",
-    "q_posterior",
-    "q_sample",
-    "q_step",
-    "quadratic_betas",
-    "read_model",
-    "refuse",
-    "repeat_and_convolve",
-    "sample",
-    "save_figure",
-    "save_model",
-    "seed_of",
-    "setting",
-    "show_images",
-    "sigmoid_betas",
-    "slider",
-    "tabulate",
-    "tabulate_panel",
-    "time_embedding",
-    "to_model_range",
-    "to_uint8",
-    "unpack",
-    "update",
-    "use_style",
-    "v_from_x",
-    "value_at",
-    "write_whole",
-    "x_from_noise",
-    "x_from_v",
-]
-
-if TYPE_CHECKING:
-    from ddpm_lit.checks import attempt as attempt
-    from ddpm_lit.checks import check_error as check_error
-    from ddpm_lit.checks import check_number as check_number
-    from ddpm_lit.checks import refuse as refuse
-    from ddpm_lit.data import Dataset as Dataset
-    from ddpm_lit.data import load_digits as load_digits
-    from ddpm_lit.data import to_model_range as to_model_range
-    from ddpm_lit.data import to_uint8 as to_uint8
-    from ddpm_lit.denoiser import Denoiser as Denoiser
-    from ddpm_lit.denoiser import check_choice as check_choice
-    from ddpm_lit.elbo import ElboTerms as ElboTerms
-=======
 if TYPE_CHECKING:
     from ddpm_lit.cli import main as main
-    from ddpm_lit.data import load_dataset as load_dataset
+    from ddpm_lit.data import Dataset as Dataset
     from ddpm_lit.data import to_model_range as to_model_range
     from ddpm_lit.data import to_uint8 as to_uint8
->>>>>>> book
+    from ddpm_lit.datasets import open_data as open_data
+    from ddpm_lit.denoiser import Denoiser as Denoiser
     from ddpm_lit.elbo import bits_per_dim as bits_per_dim
     from ddpm_lit.elbo import elbo_terms as elbo_terms
     from ddpm_lit.elbo import gaussian_kl as gaussian_kl
     from ddpm_lit.evaluation import frechet_distance as frechet_distance
     from ddpm_lit.forward import q_sample as q_sample
     from ddpm_lit.forward import q_step as q_step
-<<<<<<< HEAD
     from ddpm_lit.guidance import clipped as clipped
     from ddpm_lit.guidance import guided as guided
-=======
     from ddpm_lit.hub import from_diffusers as from_diffusers
     from ddpm_lit.hub import load_model as load_model
     from ddpm_lit.hub import to_diffusers as to_diffusers
->>>>>>> book
+    from ddpm_lit.images import save_grid as save_grid
+    from ddpm_lit.images import save_pictures as save_pictures
     from ddpm_lit.losses import kl_weight as kl_weight
-    from ddpm_lit.machine import Machine as Machine
-    from ddpm_lit.machine import pick_device as pick_device
     from ddpm_lit.mixture import GaussianMixture as GaussianMixture
-<<<<<<< HEAD
-    from ddpm_lit.mlp import NoiseMLP as NoiseMLP
-    from ddpm_lit.models import CONFIG as CONFIG
-    from ddpm_lit.models import WEIGHTS as WEIGHTS
-    from ddpm_lit.models import build_model as build_model
-    from ddpm_lit.models import describe_model as describe_model
-    from ddpm_lit.models import read_model as read_model
     from ddpm_lit.models import save_model as save_model
-    from ddpm_lit.models import write_whole as write_whole
-    from ddpm_lit.objectives import Objective as Objective
+    from ddpm_lit.networks.unet import UNet as UNet
     from ddpm_lit.objectives import Prediction as Prediction
-    from ddpm_lit.objectives import objectives as objectives
-    from ddpm_lit.parameterization import mean_from_noise as mean_from_noise
-=======
->>>>>>> book
+    from ddpm_lit.output import draw_images as draw_images
     from ddpm_lit.parameterization import noise_from_v as noise_from_v
     from ddpm_lit.parameterization import noise_from_x as noise_from_x
     from ddpm_lit.parameterization import v_from_x as v_from_x
     from ddpm_lit.parameterization import x_from_noise as x_from_noise
     from ddpm_lit.parameterization import x_from_v as x_from_v
     from ddpm_lit.posterior import q_posterior as q_posterior
-<<<<<<< HEAD
-    from ddpm_lit.recipes import Optim as Optim
-    from ddpm_lit.recipes import UNetConfig as UNetConfig
-    from ddpm_lit.recipes import check_settings as check_settings
-    from ddpm_lit.recipes import setting as setting
-    from ddpm_lit.samplers import Predict as Predict
-    from ddpm_lit.samplers import Sampler as Sampler
-    from ddpm_lit.samplers import ddpm as ddpm
-    from ddpm_lit.sampling import Noise as Noise
-    from ddpm_lit.sampling import chain as chain
-    from ddpm_lit.sampling import sample as sample
-    from ddpm_lit.schedules import SCHEDULES as SCHEDULES
-    from ddpm_lit.schedules import NoiseSchedule as NoiseSchedule
-    from ddpm_lit.schedules import at_step as at_step
-    from ddpm_lit.schedules import cosine_betas as cosine_betas
-    from ddpm_lit.schedules import jump as jump
-    from ddpm_lit.schedules import kept_steps as kept_steps
-    from ddpm_lit.schedules import linear_betas as linear_betas
-    from ddpm_lit.schedules import make_schedule as make_schedule
-    from ddpm_lit.schedules import quadratic_betas as quadratic_betas
-    from ddpm_lit.schedules import sigmoid_betas as sigmoid_betas
-    from ddpm_lit.training import EMA as EMA
-    from ddpm_lit.training import PART as PART
-    from ddpm_lit.training import Batch as Batch
-    from ddpm_lit.training import Shuffle as Shuffle
-    from ddpm_lit.training import State as State
-    from ddpm_lit.training import draw_batch as draw_batch
-    from ddpm_lit.training import drawn_from as drawn_from
-    from ddpm_lit.training import fit as fit
-    from ddpm_lit.training import learning_rate as learning_rate
-    from ddpm_lit.training import seed_of as seed_of
-    from ddpm_lit.training import update as update
-    from ddpm_lit.unet import AttentionBlock as AttentionBlock
-    from ddpm_lit.unet import Downsample as Downsample
-    from ddpm_lit.unet import ResidualBlock as ResidualBlock
-    from ddpm_lit.unet import UNet as UNet
-    from ddpm_lit.unet import Upsample as Upsample
-    from ddpm_lit.unet import ho_init as ho_init
-    from ddpm_lit.unet import repeat_and_convolve as repeat_and_convolve
-    from ddpm_lit.unet import time_embedding as time_embedding
-    from ddpm_lit.widgets import DRAW as DRAW
-    from ddpm_lit.widgets import LIMIT as LIMIT
-    from ddpm_lit.widgets import PAGE as PAGE
-    from ddpm_lit.widgets import Axis as Axis
-    from ddpm_lit.widgets import Data as Data
-    from ddpm_lit.widgets import Explorer as Explorer
-    from ddpm_lit.widgets import Mark as Mark
-    from ddpm_lit.widgets import Panel as Panel
-    from ddpm_lit.widgets import Style as Style
-    from ddpm_lit.widgets import bars as bars
-    from ddpm_lit.widgets import bell as bell
-    from ddpm_lit.widgets import choice as choice
-    from ddpm_lit.widgets import curve as curve
-    from ddpm_lit.widgets import describe_control as describe_control
-    from ddpm_lit.widgets import dots as dots
-    from ddpm_lit.widgets import draw_bars as draw_bars
-    from ddpm_lit.widgets import draw_bell as draw_bell
-    from ddpm_lit.widgets import draw_curve as draw_curve
-    from ddpm_lit.widgets import draw_dots as draw_dots
-    from ddpm_lit.widgets import draw_mark as draw_mark
-    from ddpm_lit.widgets import draw_panel as draw_panel
-    from ddpm_lit.widgets import draw_pixels as draw_pixels
-    from ddpm_lit.widgets import every_setting as every_setting
-    from ddpm_lit.widgets import explore as explore
-    from ddpm_lit.widgets import needs as needs
-    from ddpm_lit.widgets import pack as pack
-    from ddpm_lit.widgets import panel as panel
-    from ddpm_lit.widgets import pixels as pixels
-    from ddpm_lit.widgets import positions as positions
-    from ddpm_lit.widgets import slider as slider
-    from ddpm_lit.widgets import tabulate as tabulate
-    from ddpm_lit.widgets import tabulate_panel as tabulate_panel
-    from ddpm_lit.widgets import unpack as unpack
-    from ddpm_lit.widgets import value_at as value_at
-=======
+    from ddpm_lit.recipes import DataConfig as DataConfig
     from ddpm_lit.recipes import Recipe as Recipe
+    from ddpm_lit.recipes import UNetConfig as UNetConfig
     from ddpm_lit.recipes import preset as preset
     from ddpm_lit.recipes import presets as presets
+    from ddpm_lit.recipes import suited as suited
+    from ddpm_lit.runs import train as train
+    from ddpm_lit.samplers import ddpm as ddpm
+    from ddpm_lit.sampling import chain as chain
     from ddpm_lit.sampling import sample as sample
-    from ddpm_lit.sampling import save_grid as save_grid
-    from ddpm_lit.scale import draw_images as draw_images
-    from ddpm_lit.scale import save_images as save_images
-    from ddpm_lit.scale import train_at_scale as train_at_scale
     from ddpm_lit.schedules import NoiseSchedule as NoiseSchedule
     from ddpm_lit.schedules import make_schedule as make_schedule
-    from ddpm_lit.team import Team as Team
     from ddpm_lit.training import EMA as EMA
-    from ddpm_lit.training import TrainConfig as TrainConfig
-    from ddpm_lit.training import load_checkpoint as load_checkpoint
-    from ddpm_lit.training import train as train
-    from ddpm_lit.unet import UNet as UNet
-    from ddpm_lit.unet import UNetConfig as UNetConfig
->>>>>>> book
+    from ddpm_lit.training import fit as fit
 
 # chapters/00-reading-this-book.md
 __version__ = "0.1.0"
@@ -298,184 +66,65 @@ __all__ = [
     "NoiseSchedule", "make_schedule", "q_step", "q_sample", "q_posterior",
     # one prediction from another
     "x_from_noise", "noise_from_x", "v_from_x", "x_from_v", "noise_from_v",
+    # networks, and what their numbers mean
+    "Denoiser", "Prediction", "GaussianMixture", "UNet", "UNetConfig",
     # what a model is measured by
-    "simple_loss", "kl_weight", "gaussian_kl", "elbo_terms", "bits_per_dim",
-    "frechet_distance",
-    # models
-    "UNet", "UNetConfig", "EMA", "GaussianMixture",
+    "kl_weight", "gaussian_kl", "elbo_terms", "bits_per_dim", "frechet_distance",
     # data
-    "load_dataset", "to_model_range", "to_uint8",
+    "DataConfig", "Dataset", "open_data", "to_model_range", "to_uint8",
     # training
-    "TrainConfig", "train", "load_checkpoint",
-    "Recipe", "preset", "presets", "train_at_scale", "Team",
+    "Recipe", "preset", "presets", "suited", "train", "fit", "EMA",
     # sampling
-    "sample", "save_grid", "draw_images", "save_images",
-    # weights of others, and the command line
-    "load_model", "from_diffusers", "to_diffusers", "main",
+    "ddpm", "clipped", "guided", "chain", "sample", "draw_images", "save_grid",
+    "save_pictures",
+    # models in files, and the command line
+    "save_model", "load_model", "from_diffusers", "to_diffusers", "main",
 ]  # fmt: skip
 
 _HOME_OF: dict[str, str] = {
-<<<<<<< HEAD
-    "AttentionBlock": "unet",
-    "Axis": "widgets",
-    "Batch": "training",
-    "CONFIG": "models",
-    "DRAW": "widgets",
-    "Data": "widgets",
+    "DataConfig": "recipes",
     "Dataset": "data",
     "Denoiser": "denoiser",
-    "DigitJudge": "evaluation",
-    "Downsample": "unet",
     "EMA": "training",
-    "ElboTerms": "elbo",
-    "Explorer": "widgets",
     "GaussianMixture": "mixture",
-    "INK": "plotting",
-    "LIMIT": "widgets",
-    "Machine": "machine",
-    "Mark": "widgets",
-    "Noise": "sampling",
-    "NoiseMLP": "mlp",
     "NoiseSchedule": "schedules",
-    "Objective": "objectives",
-    "Optim": "recipes",
-    "PAGE": "widgets",
-    "PART": "training",
-    "Panel": "widgets",
-    "Picture": "plotting",
-    "Predict": "samplers",
     "Prediction": "objectives",
-    "ResidualBlock": "unet",
-    "SCHEDULES": "schedules",
-    "Sampler": "samplers",
-    "Shuffle": "training",
-    "State": "training",
-    "Style": "widgets",
-    "UNet": "unet",
-    "UNetConfig": "recipes",
-    "Upsample": "unet",
-    "WEIGHTS": "models",
-    "at_step": "schedules",
-    "attempt": "checks",
-    "bars": "widgets",
-    "bell": "widgets",
-    "bits_per_dim": "elbo",
-    "build_model": "models",
-    "chain": "sampling",
-    "check_choice": "denoiser",
-    "check_error": "checks",
-    "check_number": "checks",
-    "check_same_shape": "forward",
-    "check_settings": "recipes",
-    "choice": "widgets",
-    "clipped": "guidance",
-    "cosine_betas": "schedules",
-    "curve": "widgets",
-    "ddpm": "samplers",
-    "describe_control": "widgets",
-    "describe_model": "models",
-    "dots": "widgets",
-    "draw_bars": "widgets",
-    "draw_batch": "training",
-    "draw_bell": "widgets",
-    "draw_curve": "widgets",
-    "draw_dots": "widgets",
-    "draw_mark": "widgets",
-    "draw_panel": "widgets",
-    "draw_pixels": "widgets",
-    "drawn_from": "training",
-    "elbo_terms": "elbo",
-    "every_setting": "widgets",
-    "explore": "widgets",
-    "fit": "training",
-=======
-    "EMA": "training",
-    "GaussianMixture": "mixture",
-    "NoiseSchedule": "schedules",
     "Recipe": "recipes",
-    "Team": "team",
-    "TrainConfig": "training",
-    "UNet": "unet",
-    "UNetConfig": "unet",
+    "UNet": "networks.unet",
+    "UNetConfig": "recipes",
     "bits_per_dim": "elbo",
-    "draw_images": "scale",
+    "chain": "sampling",
+    "clipped": "guidance",
+    "ddpm": "samplers",
+    "draw_images": "output",
     "elbo_terms": "elbo",
->>>>>>> book
+    "fit": "training",
     "frechet_distance": "evaluation",
+    "from_diffusers": "hub",
     "gaussian_kl": "elbo",
-<<<<<<< HEAD
     "guided": "guidance",
-    "ho_init": "unet",
-    "jump": "schedules",
-    "kept_steps": "schedules",
     "kl_weight": "losses",
-    "learning_rate": "training",
-    "level_log_prob": "elbo",
-    "linear_betas": "schedules",
-    "load_digits": "data",
-    "make_schedule": "schedules",
-    "mean_from_noise": "parameterization",
-    "needs": "widgets",
-    "noise_from_v": "parameterization",
-    "noise_from_x": "parameterization",
-    "objectives": "objectives",
-    "pack": "widgets",
-    "panel": "widgets",
-    "pick_device": "machine",
-    "picture": "plotting",
-    "pixels": "widgets",
-    "positions": "widgets",
-    "q_posterior": "posterior",
-    "q_sample": "forward",
-    "q_step": "forward",
-    "quadratic_betas": "schedules",
-    "read_model": "models",
-    "refuse": "checks",
-    "repeat_and_convolve": "unet",
-    "sample": "sampling",
-    "save_figure": "plotting",
-    "save_model": "models",
-    "seed_of": "training",
-    "setting": "recipes",
-    "show_images": "plotting",
-    "sigmoid_betas": "schedules",
-    "slider": "widgets",
-    "tabulate": "widgets",
-    "tabulate_panel": "widgets",
-    "time_embedding": "unet",
-    "to_model_range": "data",
-    "to_uint8": "data",
-    "unpack": "widgets",
-    "update": "training",
-    "use_style": "plotting",
-    "v_from_x": "parameterization",
-    "value_at": "widgets",
-    "write_whole": "models",
-=======
-    "kl_weight": "losses",
-    "load_checkpoint": "training",
-    "load_dataset": "data",
     "load_model": "hub",
     "main": "cli",
     "make_schedule": "schedules",
     "noise_from_v": "parameterization",
     "noise_from_x": "parameterization",
+    "open_data": "datasets",
     "preset": "recipes",
     "presets": "recipes",
     "q_posterior": "posterior",
     "q_sample": "forward",
     "q_step": "forward",
     "sample": "sampling",
-    "save_grid": "sampling",
-    "save_images": "scale",
-    "simple_loss": "losses",
+    "save_grid": "images",
+    "save_model": "models",
+    "save_pictures": "images",
+    "suited": "recipes",
     "to_diffusers": "hub",
     "to_model_range": "data",
     "to_uint8": "data",
-    "train": "training",
-    "train_at_scale": "scale",
+    "train": "runs",
     "v_from_x": "parameterization",
->>>>>>> book
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",
 }

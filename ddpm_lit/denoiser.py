@@ -43,7 +43,8 @@ class Denoiser(nn.Module):
         super().__init__()
         check_choice("objective", objective, objectives())
         check_choice("variance", variance, ("beta", "beta_tilde"))
-        self.net, self.schedule, self.objective = net, schedule, objective
+        self.net: Any = net
+        self.schedule, self.objective = schedule, objective
         self.size, self.variance, self.clip = tuple(size), variance, clip
         self.meaning = objectives()[objective]
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ddpm_lit.denoiser import Denoiser
+from ddpm_lit.networks.unet import UNet
 from ddpm_lit.recipes import UNetConfig
 from ddpm_lit.schedules import NoiseSchedule
-from ddpm_lit.unet import UNet
 
 __all__ = [
     "CONFIG",
@@ -125,11 +125,13 @@ def read_model(folder: str | Path, net: nn.Module | None = None) -> Denoiser:
 
 
 # chapters/08-training.md
-def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file that has its name only when it is complete, on the disk.
+def write_whole(
+    path: str | Path, write: Callable[[Path], Any], sync: bool = True
+) -> None:
+    """Let `write` make a file that has its name only when it is complete.
 
-    Makes the folder; leaves nothing behind when it fails. Raises OSError with the name
-    of the file.
+    Makes the folder; leaves nothing behind when it fails. `sync` waits until the disk
+    has it, so that it outlives a power cut. Raises OSError with the name of the file.
 
     Explained in chapter 8, Training.
     """
@@ -141,8 +143,9 @@ def write_whole(path: str | Path, write: Callable[[Path], Any]) -> None:
         mode = partial_path.stat().st_mode  # what the user wants for new files
         write(partial_path)
         os.chmod(partial_path, mode)
-        with open(partial_path, "rb+") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with open(partial_path, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(partial_path, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error

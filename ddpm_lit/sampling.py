@@ -39,7 +39,7 @@ def chain(
     Explained in chapter 9, Sampling.
     """
     draw = noise or partial(torch.randn_like, z)
-    tables, past = schedule.to("cpu"), []
+    tables, past = schedule.to("cpu"), list[Any]()
     for t, s in pairwise(kept_steps(schedule.T, steps, start)):
         z = sampler(predict, z, t, s, tables, draw, past)
         yield s, z

@@ -9,26 +9,15 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-<<<<<<< HEAD
-=======
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
->>>>>>> book
 from torch import Tensor, nn
 
-<<<<<<< HEAD
 from ddpm_lit.data import Dataset
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.machine import Machine
 from ddpm_lit.recipes import Optim
-=======
-from ddpm_lit.data import load_dataset, to_model_range
-from ddpm_lit.losses import simple_loss
-from ddpm_lit.schedules import NoiseSchedule, make_schedule
-from ddpm_lit.unet import UNet, UNetConfig, time_embedding
->>>>>>> book
 
 __all__ = [
     "Batch",
@@ -170,7 +159,7 @@ class EMA:
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"ema decay {decay} is not in [0, 1)")
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model: Any = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
 
     @torch.no_grad()
@@ -307,7 +296,6 @@ def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
 
     Explained in chapter 8, Training.
     """
-<<<<<<< HEAD
     on_gpu = device.type != "cpu"
     module = torch.get_device_module(device) if on_gpu else None
     before = torch.get_rng_state(), module.get_rng_state() if module else None
@@ -320,82 +308,3 @@ def drawn_from(seed: int, device: torch.device) -> Iterator[None]:
         torch.set_rng_state(before[0])
         if module:
             module.set_rng_state(before[1])
-=======
-    shutil.rmtree(Path(folder) / REPLACED, ignore_errors=True)
-    save_loss_curve(folder)
-
-
-def set_aside(folder: Path) -> None:
-    """Move what a run wrote to a folder within, kept until the new run is finished.
-
-    Explained in chapter 8, Training.
-    """
-    names = ["config.json", "recipe.json", "metrics.jsonl", "loss.svg", "samples.png"]
-    names += ["samples", "tensorboard", CHECKPOINT, "checkpoint-*.safetensors"]
-    old = folder / REPLACED
-    shutil.rmtree(old, ignore_errors=True)
-    old.mkdir()
-    for path in [path for name in names for path in folder.glob(name)]:
-        os.replace(path, old / path.name)
-
-
-def keep_metrics(path: Path, step: int) -> None:
-    """Drop the lines of metrics after `step`, which a resumed run will write again.
-
-    Explained in chapter 8, Training.
-    """
-    kept = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
-            continue  # a line torn by a crash
-    write_whole(path, "".join(kept))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that has its name only when it is complete.
-
-    Explained in chapter 8, Training.
-    """
-    partial_path = path.with_name(path.name + ".partial")
-    partial_path.write_text(text, encoding="utf-8")
-    os.replace(partial_path, path)
-
-
-def _log(config: TrainConfig, step: int, loss: float, seconds: float) -> None:
-    """Append one line of metrics."""
-    line = json.dumps({"step": step, "loss": loss, "seconds": round(seconds, 3)})
-    with open(Path(config.out) / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(line + "\n")
-
-
-def read_metrics(folder: str | Path) -> dict[str, list[float]]:
-    """Columns step, loss and seconds of a run's metrics.
-
-    Explained in chapter 8, Training.
-    """
-    text = (Path(folder) / "metrics.jsonl").read_text("utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
-    return {name: [row[name] for row in rows] for name in ("step", "loss", "seconds")}
-
-
-def save_loss_curve(folder: str | Path) -> Path:
-    """Draw a run's loss as `loss.svg` in its folder; returns the path.
-
-    Explained in chapter 8, Training.
-    """
-    import matplotlib  # here, so that who only samples does not load it
-    from matplotlib.figure import Figure
-
-    metrics = read_metrics(folder)
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-    axis = figure.subplots()
-    axis.plot(metrics["step"], metrics["loss"])
-    axis.set(xlabel="step", ylabel="loss, mean since the last point", yscale="log")
-    path = Path(folder) / "loss.svg"
-    with matplotlib.rc_context({"svg.hashsalt": "ddpm_lit"}):  # the same each time
-        figure.savefig(path, metadata={"Date": None})
-    return path
->>>>>>> book

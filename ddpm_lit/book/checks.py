@@ -21,7 +21,7 @@ def check_error(label: str, error: Any, tolerance: float, kind: str = "exact") -
     `error` is a number, array or tensor; `kind` says how the check works: exact,
     symbolic, quadrature or Monte Carlo. Raises AssertionError, also for NaN.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     if isinstance(error, Tensor):
         error = error.detach().cpu()
@@ -39,7 +39,7 @@ def check_number(label: str, value: Any, stated: str) -> None:
     `stated` is a decimal string such as "0.3839" or "4.04e-5". Raises
     AssertionError with both numbers when they disagree.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     value = float(value)
     quantum = 10.0 ** int(Decimal(stated).as_tuple().exponent)
@@ -54,7 +54,7 @@ def attempt(check: Callable[[Any], None], answer: Any) -> None:
 
     `check(answer)` raises AssertionError with a hint when the answer is wrong.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     try:
         check(answer)
@@ -73,7 +73,7 @@ def refuse(check: Callable[[Any], None], answer: Any, hint: str) -> None:
     Raises AssertionError when `check(answer)` passes, or when its message does not
     contain `hint`. An answer that raises another error is no example of a mistake.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     try:
         check(answer)

@@ -29,7 +29,7 @@ _INK_STYLE = (
 def use_style() -> None:
     """Set the seaborn theme of the book for all figures that follow.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     inked = "text.color axes.labelcolor axes.edgecolor axes.titlecolor"
     ink = dict.fromkeys([*inked.split(), "xtick.color", "ytick.color"], INK)
@@ -56,7 +56,7 @@ def use_style() -> None:
 class Picture:
     """An SVG image with alternative text, shown by Jupyter and by the book.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
 
     def __init__(self, svg: str, alt: str) -> None:
@@ -73,7 +73,7 @@ def picture(figure: Figure, alt: str) -> Picture:
 
     The same figure gives the same bytes in every process.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     buffer = io.StringIO()
     about = {"Date": None, "Creator": "ddpm_lit"}
@@ -97,7 +97,7 @@ def save_figure(
     $DDPM_LIT_FIGURES or ../figures; where it does not exist, outside the book's
     repository, the figure is only shown.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     if not alt.strip():
         raise ValueError(f"figure {name!r} has no alternative text; describe it in alt")
@@ -121,7 +121,7 @@ def show_images(
     `size` is the edge of one image in inches; `titles` go above the images and
     `rows` label the rows. Values outside [-1, 1] are clipped.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     pixels = ((images.detach().cpu().float().clamp(-1, 1) + 1) / 2).numpy()
     lines = -(-len(pixels) // columns)

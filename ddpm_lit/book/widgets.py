@@ -69,7 +69,7 @@ __all__ = [
 class Mark:
     """One thing that is drawn; channels are arrays or functions of controls.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
 
     kind: str
@@ -91,7 +91,7 @@ def curve(
 
     `color` counts in the palette or is "ink"; `fill` shades down to the axis.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     style = {"dashed": dashed, "fill": fill}
     return Mark("curve", {"x": x, "y": y}, label, color, style)
@@ -102,7 +102,7 @@ def bell(
 ) -> Mark:
     """The density of a normal distribution; `mean` and `deviation` are numbers.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     channels = {"mean": mean, "deviation": deviation}
     return Mark("bell", channels, label, color, {"fill": fill, "dashed": False})
@@ -113,7 +113,7 @@ def dots(
 ) -> Mark:
     """Points (x, y), both of shape (n,), as discs or as upright ticks.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     return Mark("dots", {"x": x, "y": y}, label, color, {"tick": tick})
 
@@ -127,7 +127,7 @@ def bars(
 ) -> Mark:
     """A bar of each height (n,) from 0, between edges (n + 1,) on the other axis.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     channels = {"edges": edges, "heights": heights}
     return Mark("bars", channels, label, color, {"horizontal": horizontal})
@@ -136,7 +136,7 @@ def bars(
 def pixels(values: Any, low: float, high: float, colors: str = "gray") -> Mark:
     """An image of shape (height, width) that fills its panel; NaN is left empty.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     style = {"low": low, "high": high, "colors": colors}
     return Mark("pixels", {"values": values}, style=style)
@@ -147,7 +147,7 @@ def pixels(values: Any, low: float, high: float, colors: str = "gray") -> Mark:
 class Axis:
     """An axis with fixed ends; `ticks` maps places to words instead of numbers.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
 
     label: str
@@ -161,7 +161,7 @@ class Axis:
 class Panel:
     """Marks on common axes; without axes, an image as it is. Height in inches.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
 
     marks: tuple[Mark, ...]
@@ -180,7 +180,7 @@ def panel(
 ) -> Panel:
     """Put marks on axes; `width` counts against the other panels of the row.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     return Panel(marks, x, y, width, height)
 
@@ -193,7 +193,7 @@ Style = dict[str, Any]
 def value_at(channel: Any, settings: dict[str, Any]) -> np.ndarray:
     """The data of a channel at the given settings of the controls, in float64.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     if callable(channel):
         channel = channel(**{name: settings[name] for name in needs(channel)})
@@ -205,7 +205,7 @@ def value_at(channel: Any, settings: dict[str, Any]) -> np.ndarray:
 def needs(channel: Any) -> list[str]:
     """The names of the controls that a channel depends on.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     return list(inspect.signature(channel).parameters) if callable(channel) else []
 
@@ -213,7 +213,7 @@ def needs(channel: Any) -> list[str]:
 def draw_curve(axes: Axes, data: Data, style: Style, look: Style) -> None:
     """A line, many thin lines, or an area.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     if style["fill"]:
         axes.fill_between(data["x"], data["y"], alpha=0.35, lw=0, **look)
@@ -229,7 +229,7 @@ def draw_curve(axes: Axes, data: Data, style: Style, look: Style) -> None:
 def draw_bell(axes: Axes, data: Data, style: Style, look: Style) -> None:
     """A normal density, out to four deviations.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     places = np.linspace(-4, 4, 201)
     heights = np.exp(-(places**2) / 2) / (data["deviation"] * math.sqrt(2 * math.pi))
@@ -240,7 +240,7 @@ def draw_bell(axes: Axes, data: Data, style: Style, look: Style) -> None:
 def draw_dots(axes: Axes, data: Data, style: Style, look: Style) -> None:
     """Discs, or upright ticks.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     axes.plot(data["x"], data["y"], "|" if style["tick"] else "o", ms=9, **look)
 
@@ -248,7 +248,7 @@ def draw_dots(axes: Axes, data: Data, style: Style, look: Style) -> None:
 def draw_bars(axes: Axes, data: Data, style: Style, look: Style) -> None:
     """Bars between edges, upright or lying.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     starts, sizes = data["edges"][:-1], np.diff(data["edges"])
     look = look | {"align": "edge", "alpha": 0.6}
@@ -261,7 +261,7 @@ def draw_bars(axes: Axes, data: Data, style: Style, look: Style) -> None:
 def draw_pixels(axes: Axes, data: Data, style: Style, look: Style) -> None:
     """An image.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     ends: Style = {"vmin": style["low"], "vmax": style["high"]}
     axes.imshow(data["values"], cmap=style["colors"], **ends)
@@ -279,7 +279,7 @@ DRAW = {
 def draw_mark(axes: Axes, mark: Mark, settings: dict[str, Any]) -> None:
     """Draw one mark with matplotlib.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     data = {name: value_at(c, settings) for name, c in mark.channels.items()}
     color = "0.55" if mark.color == "ink" else f"C{mark.color}"
@@ -291,7 +291,7 @@ def draw_mark(axes: Axes, mark: Mark, settings: dict[str, Any]) -> None:
 def draw_panel(axes: Axes, shown: Panel, settings: dict[str, Any]) -> None:
     """Draw one panel with matplotlib: its marks, axes and legend.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     for mark in shown.marks:
         draw_mark(axes, mark, settings)
@@ -318,7 +318,7 @@ PAGE = "application/vnd.ddpm-lit.live+json"
 def positions(control: Any) -> list[Any]:
     """Every value that a control can take, in order.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     if hasattr(control, "options"):
         return list(control.options)
@@ -334,7 +334,7 @@ def every_setting(
 ) -> Iterator[dict[str, Any]]:
     """All settings of the named controls; the last one changes fastest.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     for values in itertools.product(*(positions(controls[name]) for name in names)):
         yield dict(zip(names, values, strict=True))
@@ -343,7 +343,7 @@ def every_setting(
 def pack(numbers: np.ndarray) -> str:
     """Integers below 2^16 as text: differences along the last axis, low bytes first.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     steps = np.diff(numbers, axis=-1, prepend=0).astype("<i2")
     planes = steps.reshape(-1, 1).view(np.uint8).T
@@ -353,7 +353,7 @@ def pack(numbers: np.ndarray) -> str:
 def unpack(text: str, shape: Sequence[int]) -> np.ndarray:
     """Undo `pack`; a page does the same in its own language.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     planes = np.frombuffer(base64.b64decode(text), np.uint8).reshape(2, -1)
     steps = np.ascontiguousarray(planes.T).view("<i2").reshape(shape)
@@ -368,7 +368,7 @@ def tabulate(
     The integer n stands for low + n * step, and 4095 for a gap; with `log` the
     table holds log10 of the values. Raises ValueError where the shape changes.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     over = needs(channel)
     found = [value_at(channel, each) for each in every_setting(over, controls)]
@@ -396,7 +396,7 @@ def tabulate(
 def tabulate_panel(shown: Panel, controls: dict[str, Any]) -> dict[str, Any]:
     """A panel as plain data: axes, and the tables of its marks.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
 
     def is_log(name: str) -> bool:
@@ -425,7 +425,7 @@ def tabulate_panel(shown: Panel, controls: dict[str, Any]) -> dict[str, Any]:
 def describe_control(name: str, control: Any) -> dict[str, Any]:
     """A control as plain data: its positions and where it starts.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     values = positions(control)
     kind = "choice" if hasattr(control, "options") else "slider"
@@ -442,7 +442,7 @@ def describe_control(name: str, control: Any) -> dict[str, Any]:
 class Explorer:
     """A figure under its controls; `set` moves them from code.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
 
     def __init__(
@@ -536,7 +536,7 @@ def slider(
 
     With `log`, `low` and `high` are values, and `step` counts in decades.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     look = {"style": {"description_width": "11em"}, "layout": {"width": "34em"}}
     if log:
@@ -551,7 +551,7 @@ def slider(
 def choice(label: str, options: Sequence[str], value: str) -> Any:
     """A labelled row of buttons, one of which is chosen.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     look = {"style": {"description_width": "11em"}}
     return ipywidgets.ToggleButtons(
@@ -572,7 +572,7 @@ def explore(
     from the controls named by its arguments. Each control is a `slider` or a
     `choice`; the one named `play` can run by itself.
 
-    Explained in appendix A, How the book draws and moves.
+    Explained in appendix H, How the book draws and moves.
     """
     listed = [[row] if isinstance(row, Panel) else list(row) for row in rows]
     return Explorer(alt, listed, says, controls, play)

@@ -7,7 +7,7 @@
 import torch
 from torch import Tensor, nn
 
-from ddpm_lit.unet import time_embedding
+from ddpm_lit.networks.unet import time_embedding
 
 __all__ = ["NoiseMLP"]
 

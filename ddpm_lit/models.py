@@ -151,4 +151,5 @@ def write_whole(
         reason = getattr(error, "strerror", None) or error
         raise OSError(f"cannot write {path}: {reason}") from None
     finally:
-        partial_path.unlink(missing_ok=True)
+        if partial_path.exists():
+            partial_path.unlink()

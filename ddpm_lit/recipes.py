@@ -491,18 +491,18 @@ def recipe_from(values: dict[str, Any]) -> Recipe:
     """
     if "train" in values:
         return _from_format_1(values)
-    parts = {part.name: part.default_factory for part in fields(Recipe)}
+    parts: dict[str, Any] = {p.name: p.default_factory for p in fields(Recipe)}
     found: dict[str, Any] = {}
     for name, part in values.items():
         if name == "format" and part == 2:
             continue
         if name not in parts or not isinstance(part, dict):
             raise ValueError(f"recipe: unknown part {name!r} = {part!r}; {_NEWER}")
-        known = {each.name for each in fields(parts[name])}  # type: ignore[arg-type]
+        known = {each.name for each in fields(parts[name])}
         for field_name in part:
             if field_name not in known:
                 raise ValueError(f"recipe: unknown {name}.{field_name}; {_NEWER}")
-        found[name] = parts[name](**part)  # type: ignore[misc]
+        found[name] = parts[name](**part)
     return Recipe(**found)
 
 

@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--to",
         default="diffusers",
         choices=("diffusers", "folder"),
-        help="diffusers' form, or config.json and model.safetensors (default: diffusers)",
+        help="diffusers' form, or a folder of this package (diffusers)",
     )
     return parser
 
@@ -266,8 +266,9 @@ def _tell_choice(recipe: "Recipe", data: "Dataset") -> None:
     channels, height, width = data.shape
     o = recipe.optim
     print(
-        f"{len(data):,} pictures of {width} x {height}, {channels} channel(s): a network "
-        f"of {count:,} parameters, {o.train_steps:,} steps of {o.batch_size} at rate "
+        f"{len(data):,} pictures of {width} x {height}, {channels} channel(s): "
+        f"a network of {count:,} parameters, {o.train_steps:,} steps of "
+        f"{o.batch_size} at rate "
         f"{o.learning_rate:g}, into {recipe.run.out}; Ctrl-C saves, --resume goes on",
         file=sys.stderr,
     )

@@ -60,7 +60,7 @@ class Dataset:
         return tuple(self.images.shape[1:])
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The examples at `index`, as the model sees them, and what is known of them."""
+        """The examples at `index`, as the model sees them, and what is known."""
         x = self.images[index]
         x = to_model_range(x) if x.dtype == torch.uint8 else x
         return x, {name: value[index] for name, value in self.cond.items()}

@@ -303,7 +303,7 @@ class Speed:
 # chapters/84-runs.md
 @dataclass(frozen=True)
 class Diffusion:
-    """What is learned: the chain, what the network's numbers mean, how it is sampled.
+    """What is learned: the chain, what the numbers mean, how it is sampled.
 
     Explained in appendix E, A run that loses nothing.
     """

@@ -176,7 +176,7 @@ def read_tensors(file: Path, *prefixes: str) -> dict[str, Tensor]:
     """
     try:
         with safe_open(file, "pt") as opened:
-            names = [name for name in opened.keys() if name.startswith(prefixes)]  # noqa: SIM118
+            names = filter(lambda name: name.startswith(prefixes), opened.keys())
             return {name: opened.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is damaged: {error}") from None
@@ -362,9 +362,10 @@ def check_resumable(head: Head, recipe: Recipe, identity: str) -> None:
         last, new = head.recipe.optim, recipe.optim
         at = min(head.step, last.train_steps - 1)
         print(
-            f"train_steps was {last.train_steps:,} and is now {new.train_steps:,}: from "
-            f"step {head.step:,} the learning rate goes on at "
-            f"{learning_rate(head.step, new):.2g}; it was {learning_rate(at, last):.2g}",
+            f"train_steps was {last.train_steps:,} and is now {new.train_steps:,}: "
+            f"from step {head.step:,} the learning rate goes on at "
+            f"{learning_rate(head.step, new):.2g}, after "
+            f"{learning_rate(at, last):.2g}",
             file=sys.stderr,
         )
 

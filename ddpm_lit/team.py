@@ -50,8 +50,8 @@ def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
     missing = [name for name in LAUNCH if name not in given]
     if missing:
         raise ValueError(
-            f"{', '.join(given)} set, but not {', '.join(missing)}: start with torchrun "
-            f"or accelerate launch, or unset {' '.join(given)}"
+            f"{', '.join(given)} set, but not {', '.join(missing)}: start with "
+            f"torchrun or accelerate launch, or unset {' '.join(given)}"
         )
     try:
         rank, size, local = (int(given[name]) for name in LAUNCH[:3])
@@ -105,7 +105,7 @@ class Team(Machine):
         return fast_arithmetic(self.speed, self.device)
 
     def unshared(self, net: nn.Module) -> AbstractContextManager[Any]:
-        """Gradients stay in this process for now; they are shared with the last part."""
+        """Gradients stay in this process for now; the last part shares them."""
         if isinstance(net, DistributedDataParallel):
             return net.no_sync()
         return nullcontext()

@@ -78,7 +78,7 @@ class Shuffle:
 # chapters/08-training.md
 @dataclass(frozen=True)
 class Batch:
-    """Examples x (B, ...), their steps t (B,), their noise, and what is known of them.
+    """Examples x (B, ...), their steps t (B,), their noise, and what is known.
 
     Explained in chapter 8, Training.
     """
@@ -275,7 +275,8 @@ def fit(
     if optim.batch_size % shares:
         raise ValueError(
             f"batch_size = {optim.batch_size} cannot be divided among {machine.size} "
-            f"processes with accumulate = {optim.accumulate}; use a multiple of {shares}"
+            f"processes with accumulate = {optim.accumulate}; use a multiple of "
+            f"{shares}"
         )
     working = state.denoiser.with_net(machine.wrap(state.denoiser.net))
     order = Shuffle(len(data), optim.seed)

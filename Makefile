@@ -36,8 +36,10 @@ test: $(VENV)/.test
 mutants: $(VENV)/.test
 	@$(RUN) tools/mutants.py
 
+# Threads that wait for each other give up their cores soon: other programs need them.
 lab: $(VENV)/.book
-	@JUPYTER_CONFIG_PATH="$(CURDIR)/tools/jupyter" $(VENV)/bin/jupyter lab \
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/tools/jupyter" \
+	  GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(VENV)/bin/jupyter lab \
 	  $(if $(filter 0,$(shell id -u)),--allow-root) chapters/index.md
 
 preview: $(VENV)/.book

@@ -102,11 +102,15 @@ class ChapterFile(nbval.IPyNbFile):
     def setup(self) -> None:
         """Start the kernel, as the book would, and listen to it."""
         # A kernel that finds itself in a test does not show what programs print.
-        testing = {name: os.environ.pop(name) for name in TESTING if name in os.environ}
+        before = dict(os.environ)
+        os.environ.update({**results.THREADS, **before})
+        for name in TESTING:
+            os.environ.pop(name, None)
         try:
             super().setup()
         finally:
-            os.environ.update(testing)
+            os.environ.clear()
+            os.environ.update(before)
         results.forget(self.root, self.chapter)
         self.package = results.package(self.root)
         # For each request that ran a cell of the book, what the kernel said of it.

@@ -29,6 +29,7 @@ EVERYTHING = chapter_text(
     ("", "print('é \\u2028 \\x1b[1m', flush=True)\nprint('aside', file=sys.stderr)"),
     ("", "_ = os.system('echo from a program')"),
     ("", "{'kernel': os.getpid()}"),
+    ("", "print(torch.get_num_threads(), 'thread')"),
     ("", "shown = display('first', display_id='one')\nshown.update('second')"),
     ("", "clear_output()\nshown.update('not below this cell')"),
     (
@@ -89,6 +90,7 @@ def small_book(folder: Path) -> Path:
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     # As from a shell: a kernel that finds itself in a test shows less.
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    env.pop("OMP_NUM_THREADS", None)
     env["PYTHONPATH"] = str(ROOT)
     return subprocess.run(
         [sys.executable, *map(str, command)], env=env, capture_output=True, text=True
@@ -174,6 +176,7 @@ def test_the_tests_keep_what_mystmd_would(tested, tmp_path):
             assert comparable(here, processes[0]) == comparable(there, processes[1])
     everything = json.dumps(mine["01-everything.md"])
     assert LIVE in everything and WIDGET in everything and "<svg" in everything
+    assert "1 thread" in everything
 
 
 def test_nothing_runs_when_only_kept_results_are_asked_for(tested, tmp_path):

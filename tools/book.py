@@ -38,7 +38,7 @@ import yaml
 from gates import caption_problems, tag_problems
 from ledger import origin_problems
 from notebooks import write_downloads
-from results import digest, forget_stale, is_current, missing
+from results import THREADS, digest, forget_stale, is_current, missing
 
 from chapters import read_chapters
 
@@ -160,7 +160,7 @@ def jupyter_server(root: Path) -> Iterator[dict[str, str]]:
         ]
         # The token goes by the environment, where other users cannot list it.
         secret = {"JUPYTER_PATH": folder, "JUPYTER_CONFIG_DIR": folder}
-        env = {**os.environ, **secret, "JUPYTER_TOKEN": token}
+        env = {**THREADS, **os.environ, **secret, "JUPYTER_TOKEN": token}
         with (scratch / "log").open("w+") as log:
             # Its own session: Ctrl-C reaches this script only, which then stops it.
             server = subprocess.Popen(

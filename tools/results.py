@@ -23,6 +23,10 @@ from chapters import Chapter, read_chapter
 KERNEL = "python3"  # the name in every chapter's header
 # A chapter that reads what another one leaves on disk.
 FOLLOWS = {"09-sampling.md": "08-training.md"}
+# How chapters run, in a build and in the tests, unless somebody chose otherwise. Their
+# networks are small: a second thread saves little, and on a busy machine the threads
+# of PyTorch wait for each other most of the time.
+THREADS = {"OMP_NUM_THREADS": "1"}
 
 
 def digest(paths: Iterable[Path], root: Path) -> str:

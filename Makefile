@@ -19,25 +19,27 @@ pdf: $(VENV)/.test
 	@$(RUN) tools/book.py
 	@$(RUN) tools/pdf.py
 
-PYTEST := DDPM_LIT_FIGURES=_build/test-figures OMP_NUM_THREADS=1 \
+PYTEST := OMP_NUM_THREADS=1 \
   $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --durations=15
 
-# What needs no book is tested while the book is built, by one process more than there
-# are cores to most of the time: each keeps to one thread.
+# Every chapter runs once, as a test, beside the tests that need no book. The book is
+# then rendered from what the chapters put out, and looked at.
 test: $(VENV)/.test
 	@$(RUN) tools/gates.py
 	@$(RUN) tools/browser.py > /dev/null
 	@$(RUN) tools/book.py --theme
-	@OMP_NUM_THREADS=1 $(RUN) tools/book.py & book=$$!; \
-	  $(PYTEST) -m "not book"; tested=$$?; wait $$book && exit $$tested
+	@$(PYTEST) -m "not book"
+	@$(RUN) tools/book.py --kept
 	@$(PYTEST) -m book
 	@$(RUN) tools/mutants.py
 
 mutants: $(VENV)/.test
 	@$(RUN) tools/mutants.py
 
+# Threads that wait for each other give up their cores soon: other programs need them.
 lab: $(VENV)/.build
-	@JUPYTER_CONFIG_PATH=$(CURDIR)/tools/jupyter $(VENV)/bin/jupyter lab \
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/tools/jupyter" \
+	  GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-3000} $(VENV)/bin/jupyter lab \
 	  $(if $(filter 0,$(shell id -u)),--allow-root) chapters/index.md
 
 preview: $(VENV)/.build

@@ -4,10 +4,14 @@ A chapter is Markdown; nbval reads notebooks. The collector below hands nbval th
 notebook that jupytext sees, and adds one cell after each solution: it runs the
 exercise's stub in a copy of the notebook's names and asserts that the check
 refuses it. (That the solution passes is asserted in the chapter itself.)
+
+What the cells put out is kept for the book, when all of them have passed: `make test`
+runs each chapter once, and the pages show that run.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -20,17 +24,34 @@ from nbval import plugin as nbval
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
 
-from chapters import read_chapter
+import results
 
+from chapters import Chapter, read_chapter
+
+# The cells that follow must not notice: no name is left, and random numbers go on as
+# if the stub had not run.
 REFUSE_STUB = """
-_names = dict(globals())
-exec({stub!r}, _names)
+def _refuse_stub():
+    import random, numpy, torch
+    before = random.getstate(), numpy.random.get_state()
+    names = dict(globals())
+    try:
+        with torch.random.fork_rng(devices=[]):
+            exec({stub!r}, names)
+            {check}(names[{name!r}])
+    except (AssertionError, NotImplementedError):
+        pass
+    else:
+        raise AssertionError("the stub of exercise {name} passes its check")
+    finally:
+        random.setstate(before[0])
+        numpy.random.set_state(before[1])
+
+
 try:
-    {check}(_names[{name!r}])
-except (AssertionError, NotImplementedError):
-    pass
-else:
-    raise AssertionError("the stub of exercise {name} passes its check")
+    _refuse_stub()
+finally:
+    del _refuse_stub
 """
 
 
@@ -54,23 +75,83 @@ def with_stub_checks(notebook: Any) -> Any:
 class ChapterFile(nbval.IPyNbFile):
     """A chapter, collected as the notebook that it is."""
 
+    chapter: Chapter
+    package = ""  # what the chapter imports, as it was when it began
+    cells = passed = 0
+
     def collect(self) -> Any:
         import jupytext
 
-        chapter = read_chapter(Path(self.path))
-        lines = {cell.source: cell.line for cell in chapter.cells}
-        notebook = with_stub_checks(jupytext.reads(chapter.text, fmt="md:myst"))
+        self.chapter = read_chapter(Path(self.path))
+        self.root = self.chapter.path.parent.parent
+        lines = {cell.source: cell.line for cell in self.chapter.cells}
+        notebook = with_stub_checks(jupytext.reads(self.chapter.text, fmt="md:myst"))
         real = nbval.nbformat
         nbval.nbformat = type("Reader", (), {"read": lambda *a, **k: notebook})
         try:
             items = list(super().collect())
         finally:
             nbval.nbformat = real
+        self.cells = len(items)
         for item in items:
             line = lines.get(item.cell.source)
             name = f"line {line}" if line else f"stub after cell {item.cell_num}"
             item.name, item._id = name, coerce_node_id(f"{self.nodeid}::{name}")
             yield item
+
+    def setup(self) -> None:
+        """Start the kernel, as the book would, and listen to it."""
+        # A kernel that finds itself in a test does not show what programs print.
+        before = dict(os.environ)
+        os.environ.update({**results.THREADS, **before})
+        for name in TESTING:
+            os.environ.pop(name, None)
+        try:
+            super().setup()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        results.forget(self.root, self.chapter)
+        self.package = results.package(self.root)
+        # For each request that ran a cell of the book, what the kernel said of it.
+        self.said: dict[str, list[dict[str, Any]]] = {}
+        self.kernel.execute_cell_input = self.execute
+
+    def execute(self, source: str, allow_stdin: bool | None = None) -> str:
+        """Send a cell to the kernel; the cells of the book are counted, stubs not."""
+        of_book = any(cell.source == source for cell in self.chapter.cells)
+        request: str = self.kernel.kc.execute(
+            source, store_history=of_book, allow_stdin=False, stop_on_error=False
+        )
+        if of_book:
+            self.said[request] = []
+        return request
+
+    def get_kernel_message(self, *args: Any, **options: Any) -> Any:
+        message = super().get_kernel_message(*args, **options)
+        request = message["parent_header"].get("msg_id")
+        if request in self.said:
+            self.said[request].append(message)
+        return message
+
+    def teardown(self) -> None:
+        """Keep the results for the book if every cell has run and passed."""
+        super().teardown()
+        if self.package and self.passed == self.cells:
+            outputs = [results.outputs(said) for said in self.said.values()]
+            results.keep(self.root, self.chapter, outputs, self.package)
+
+
+TESTING = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Any:
+    """Count the cells of a chapter that pass."""
+    outcome = yield
+    if isinstance(item.parent, ChapterFile):
+        item.parent.passed += 1
+    return outcome
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Any:
@@ -82,25 +163,38 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Any:
     return None
 
 
-# Tests that wait until the book is built: those that look at its pages (fixture
-# `site`), those that write where the build writes, and those that need a quiet machine.
-AFTER_THE_BOOK = {"08-training.md", "09-sampling.md", "test_lab.py"}
+# Tests that wait until the book is built look at its pages (fixture `site`), or need
+# a quiet machine and the run that chapter 8 leaves.
+AFTER_THE_BOOK = {"test_lab.py"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what waits for the book, and begin with what takes longest.
 
-    Chapter 9 needs the run that chapter 8 writes. Files go to processes whole and in
-    this order (--dist loadfile --no-loadscope-reorder in the Makefile): chapter 9 comes
-    after chapter 8 while another process is busy with the pages.
+    Files go to processes whole and in this order (--no-loadscope-reorder in the
+    Makefile).
     """
     for item in items:
         if "site" in getattr(item, "fixturenames", ()):
             item.add_marker("book")
         if item.path.name in AFTER_THE_BOOK:
             item.add_marker("book")
-    first = ["08-training.md", "test_pages.py", "09-sampling.md", "test_lab.py"]
-    first += ["test_wheel.py", "test_scale.py"]
+    first = ["08-training.md", "09-sampling.md", "test_wheel.py", "test_scale.py"]
+    first += ["test_pages.py", "test_lab.py"]
     order = {name: place for place, name in enumerate(first)}
     items.sort(key=lambda item: order.get(item.path.name, len(first)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files go to processes whole, and a chapter together with one that follows it:
+    chapter 9 needs the run that chapter 8 writes."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder, slash, name = nodeid.partition("::")[0].rpartition("/")
+            return folder + slash + results.FOLLOWS.get(name, name)
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None

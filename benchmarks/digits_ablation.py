@@ -23,9 +23,9 @@ import torch
 
 from ddpm_lit import __version__
 from ddpm_lit.evaluation import DigitJudge
+from ddpm_lit.networks.unet import UNetConfig
 from ddpm_lit.sampling import sample
 from ddpm_lit.training import TrainConfig, load_checkpoint, train
-from ddpm_lit.networks.unet import UNetConfig
 
 MODEL = UNetConfig()
 

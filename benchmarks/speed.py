@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_lit import __version__
 from ddpm_lit.hub import config_to_diffusers
+from ddpm_lit.networks.unet import AttentionBlock, ResidualBlock, UNet, Upsample
 from ddpm_lit.recipes import Speed, preset
 from ddpm_lit.sampling import ancestral_step
 from ddpm_lit.scale import (
@@ -47,7 +48,6 @@ from ddpm_lit.scale import (
 )
 from ddpm_lit.schedules import make_schedule
 from ddpm_lit.training import TrainState
-from ddpm_lit.networks.unet import AttentionBlock, ResidualBlock, UNet, Upsample
 
 Step = Callable[[], None]
 

@@ -359,6 +359,9 @@ def main(argv: list[str] | None = None) -> int:
 
     Explained in appendix G, The command line.
     """
+    # Before torch is loaded: threads that wait give up their cores soon.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     args = build_parser().parse_args(argv)
     verbs = {
         "train": run_train,

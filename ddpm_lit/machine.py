@@ -43,6 +43,10 @@ class Machine:
         """Gradients stay in this process for now."""
         return nullcontext()
 
+    def threads(self, net: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
+        """How many threads share the work on batches like x."""
+        return nullcontext()
+
 
 # chapters/08-training.md
 def pick_device(name: str) -> torch.device:

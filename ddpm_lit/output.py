@@ -75,7 +75,10 @@ def make_pictures(
                 predict = clipped(predict, model.schedule)
             noise = Noise(seed, part, model.size, team.device)
             how: dict[str, Any] = {"steps": steps, "sampler": sampler, "noise": noise}
-            yield part, to_uint8(sample(predict, model.schedule, noise(), **how)).cpu()
+            z = noise()
+            with team.threads(model.net, z):
+                z = sample(predict, model.schedule, z, **how)
+            yield part, to_uint8(z).cpu()
             bar.update(len(part))
 
 

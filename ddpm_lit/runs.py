@@ -265,7 +265,8 @@ class Run:
     def _set_aside(self) -> None:
         """Move what a run wrote to a folder within, kept until the new run is over."""
         names = [CHECKPOINT, "checkpoint-*.safetensors", RECIPE, "config.json"]
-        names += ["metrics.jsonl", "loss.svg", "samples.png", "samples", "tensorboard"]
+        names += ["metrics.jsonl", "loss.svg", "data.png", "samples.png"]
+        names += ["samples", "tensorboard"]
         old = self.folder / REPLACED
         shutil.rmtree(old, ignore_errors=True)
         old.mkdir()
@@ -506,6 +507,9 @@ def train(
             if board and team.speaks:
                 logs = str(run.folder / "tensorboard")
                 run.board = board(logs, purge_step=state.step + 1)
+            if not state.step and data.images.dtype == torch.uint8:
+                first = data.images[:64].cpu()
+                team.together(partial(save_grid, first, run.folder / "data.png"))
             _look_after(run, state, data, recipe, team, asked, progress)
             if recipe.run.samples:
                 _show_samples(run, state, data, recipe, team, last=True)

@@ -16,7 +16,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ddpm_lit.machine import Machine, pick_device
-from ddpm_lit.networks.fast import decided, fast_arithmetic, quicken
+from ddpm_lit.networks.fast import decided, fast_arithmetic, fitting_threads, quicken
 from ddpm_lit.recipes import Speed
 
 __all__ = ["LAUNCH", "Launch", "PATIENCE", "Team", "join_team", "read_launch"]
@@ -109,6 +109,11 @@ class Team(Machine):
         if isinstance(net, DistributedDataParallel):
             return net.no_sync()
         return nullcontext()
+
+    def threads(self, net: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
+        """One thread for small work on a processor, otherwise all."""
+        small = self.device.type == "cpu"
+        return fitting_threads(net, tuple(x.shape)) if small else nullcontext()
 
     @property
     def speaks(self) -> bool:

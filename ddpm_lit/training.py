@@ -278,14 +278,15 @@ def fit(
             f"processes with accumulate = {optim.accumulate}; use a multiple of "
             f"{shares}"
         )
-    working = state.denoiser.with_net(machine.wrap(state.denoiser.net))
+    net = state.denoiser.net
+    working = state.denoiser.with_net(machine.wrap(net))
     order = Shuffle(len(data), optim.seed)
     while state.step < optim.train_steps:
         for group in state.adam.param_groups:
             group["lr"] = learning_rate(state.step, optim)
         batch = draw_batch(data, order, state.step, working, optim, machine)
         dropout = seed_of("dropout", optim.seed, state.step, machine.rank)
-        with drawn_from(dropout, machine.device):
+        with drawn_from(dropout, machine.device), machine.threads(net, batch.x):
             found = update(state, batch, working, optim, machine)
         yield found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from chapters import read_chapter
 from conftest import ROOT, copy_book
 
 
-def render(folder: Path) -> subprocess.CompletedProcess[str]:
+def render(folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Render a copy of the book without running its cells."""
     command = [sys.executable, ROOT / "tools/book.py", "--no-execute", "--root", folder]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    env = {**os.environ, **more}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
 
 
 def read(chapter: str) -> str:
@@ -141,6 +143,15 @@ def test_without_a_node_that_will_do_one_line_says_so(tmp_path, version, reason)
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 1
     assert reason in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("base", ["https://example.org/book", "book", "/a b", "//host"])
+def test_an_address_that_is_no_path_is_refused(tmp_path, base):
+    done = render(tmp_path, BASE_URL=base)
+    assert done.returncode == 1 and done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"BASE_URL={base!r} is not a path; give")
+    assert "such as /book" in line
 
 
 def test_a_picture_without_words_is_named(copy):

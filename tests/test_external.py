@@ -32,6 +32,7 @@ from ddpm_lit.hub import (
     to_diffusers,
     weights_to_diffusers,
 )
+from ddpm_lit.networks.unet import UNet, UNetConfig, time_embedding
 from ddpm_lit.parameterization import noise_from_v, v_from_x
 from ddpm_lit.recipes import preset
 from ddpm_lit.sampling import ancestral_step, sample
@@ -43,7 +44,6 @@ from ddpm_lit.schedules import (
     quadratic_betas,
     sigmoid_betas,
 )
-from ddpm_lit.networks.unet import UNet, UNetConfig, time_embedding
 
 f64 = torch.float64
 LINEAR = make_schedule("linear", 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import format_chapters
 import gates
 import ledger
 import pytest
@@ -191,6 +192,30 @@ def test_a_cell_inside_a_directive_is_refused(book):
     root = book(c01_a=text + "\n```{code-cell} ipython3\ny = 1\n```\n")
     with pytest.raises(ValueError, match="must not sit inside a directive"):
         chapters_of(root)
+
+
+def test_a_header_in_another_order_is_told_from_a_cell_that_is_not_formatted(
+    book, capsys
+):
+    root = book(c01_a=chapter_text(("", "x = 1")))
+    path = root / "chapters" / "01-a.md"
+    assert format_chapters.main(["--root", str(root)]) == 0
+    text = path.read_text("utf-8")
+    assert format_chapters.main(["--check", "--root", str(root)]) == 0
+    name = "  name: python3\n"
+    language = "  language: python\n"
+    assert text.index(name) < text.index(language)
+    path.write_text(text.replace(name, "").replace(language, language + name), "utf-8")
+    capsys.readouterr()
+    assert format_chapters.main(["--check", "--root", str(root)]) == 1
+    said = capsys.readouterr().err
+    assert "keys stand in another order" in said and "make format" in said
+    assert format_chapters.main(["--root", str(root)]) == 0
+    assert path.read_text("utf-8") == text
+    path.write_text(text.replace("x = 1", "x=1"), "utf-8")
+    capsys.readouterr()
+    assert format_chapters.main(["--check", "--root", str(root)]) == 1
+    assert "not canonical" in capsys.readouterr().err
 
 
 def test_the_book_passes_its_gates():

@@ -13,11 +13,11 @@ import torch
 
 from ddpm_lit.cli import build_parser, run_export
 from ddpm_lit.hub import Pretrained, load_model, to_diffusers
+from ddpm_lit.networks.unet import UNet, UNetConfig
 from ddpm_lit.recipes import preset
 from ddpm_lit.scale import train_at_scale
 from ddpm_lit.schedules import make_schedule
 from ddpm_lit.training import TrainState, save_checkpoint
-from ddpm_lit.networks.unet import UNet, UNetConfig
 
 
 def model() -> Pretrained:

@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from ddpm_lit import DataConfig
-from ddpm_lit.recipes import rgb
 from ddpm_lit.images import (
     Header,
     Listing,
@@ -37,6 +36,7 @@ from ddpm_lit.images import (
     white_level,
     write_whole,
 )
+from ddpm_lit.recipes import rgb
 
 RAMP = np.tile(np.linspace(0, 255, 24).round().astype(np.uint8), (16, 1))
 SCENE = np.stack([RAMP, RAMP[:, ::-1], np.full_like(RAMP, 90)], 2)

@@ -26,6 +26,7 @@ from ddpm_lit.elbo import elbo_terms
 from ddpm_lit.forward import q_sample, q_step
 from ddpm_lit.losses import kl_weight, simple_loss
 from ddpm_lit.mixture import GaussianMixture
+from ddpm_lit.networks.unet import UNet, UNetConfig
 from ddpm_lit.posterior import q_posterior
 from ddpm_lit.sampling import ancestral_step, sample, save_grid
 from ddpm_lit.schedules import (
@@ -36,7 +37,6 @@ from ddpm_lit.schedules import (
     respace,
 )
 from ddpm_lit.training import EMA
-from ddpm_lit.networks.unet import UNet, UNetConfig
 
 MODULES = package_files()
 PUBLIC = public_names()

@@ -36,6 +36,7 @@ from ddpm_lit.cli import build_parser, run_info, run_sample, run_train
 from ddpm_lit.elbo import ElboTerms
 from ddpm_lit.forward import check_same_shape
 from ddpm_lit.losses import check_range
+from ddpm_lit.networks.unet import UNetConfig, ho_init
 from ddpm_lit.schedules import make_schedule
 from ddpm_lit.training import (
     TrainConfig,
@@ -45,7 +46,6 @@ from ddpm_lit.training import (
     save_checkpoint,
     save_loss_curve,
 )
-from ddpm_lit.networks.unet import UNetConfig, ho_init
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 import ddpm_lit.training as training
 from ddpm_lit.data import load_dataset, to_model_range
+from ddpm_lit.networks.unet import UNetConfig
 from ddpm_lit.training import (
     CHECKPOINT,
     TrainConfig,
@@ -27,7 +28,6 @@ from ddpm_lit.training import (
     read_metrics,
     train,
 )
-from ddpm_lit.networks.unet import UNetConfig
 
 TINY = TrainConfig(
     model=UNetConfig(base_channels=8, groups=4),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -56,3 +59,22 @@ def test_only_a_push_to_main_is_published(name):
     guarded = job.get("if") == "github.event_name == 'push'"
     for step in publishing:
         assert guarded or step["if"] == "github.event_name == 'push'", step
+
+
+def test_jupyterlab_starts_in_a_folder_whose_name_has_a_space(tmp_path):
+    folder = tmp_path / "my book"
+    (folder / ".venv/bin").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    jupyter = folder / ".venv/bin/jupyter"
+    jupyter.write_text('#!/bin/sh\necho "$JUPYTER_CONFIG_PATH"\necho "$*"\n')
+    jupyter.chmod(0o755)
+    (folder / ".venv/.book").touch()  # nothing to install
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    done = subprocess.run(
+        ["make", "lab"], cwd=folder, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    settings, options = done.stdout.splitlines()
+    assert settings == f"{folder}/tools/jupyter"
+    assert options.startswith("lab ") and options.endswith("chapters/index.md")

@@ -2,19 +2,20 @@
 
     python tools/book.py                run the chapters and render
     python tools/book.py --no-execute   render only, without outputs
+    python tools/book.py --kept         render with the results at hand, run nothing
     python tools/book.py --preview      serve the book; pages follow every save
     python tools/book.py --theme        bundle the theme only
 
 Chapters run one at a time on a Jupyter server that lives as long as the build.
 Anything mystmd warns about fails the build, as ``chapters/NN-x.md:LINE: message``.
-Results are kept in ``_build/execute``; they are dropped when the package changes.
+Results are kept in ``_build/execute``, by a build and by the tests alike; they are
+dropped when the package changes.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -29,7 +30,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +38,7 @@ import yaml
 from gates import caption_problems, tag_problems
 from ledger import origin_problems
 from notebooks import write_downloads
+from results import THREADS, digest, forget_stale, is_current, missing
 
 from chapters import read_chapters
 
@@ -46,7 +48,9 @@ PAGE = Path("_build/html/index.html")
 BUILT = Path("_build/html.sha256")  # what an executed book was made from
 NODE_MAJOR = 20
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-RUN = re.compile(r"(💿 Executing notebook|💾 Adding cached notebook outputs) \((.+?)\)")
+STARTED = re.compile(
+    r"(💿 Executing notebook|💾 Adding cached notebook outputs) \((.+?)\)"
+)
 DONE = re.compile(r"📖 Built (\S+) in ")
 # jupytext writes the options of a cell with a long caption as YAML, tags as a list:
 # mystmd reads the list rightly but remarks on it. And a widget opens a channel that
@@ -57,24 +61,13 @@ HARMLESS = re.compile(
 )
 PROBLEM = re.compile(r"^(?:⚠️|⛔️)\s*(?:(\S+?\.\w+)(?::(\d+))?(?::\d+)?\s)?(.*)", re.S)
 RAISED = "An exception occurred during"
+# Where the outputs on the pages come from: chapters are run where results are missing,
+# or all results must be there, or there are no outputs.
+RUN, KEPT, NONE = "run", "kept", "none"
 
 
 class BuildError(Exception):
     """Something that stops the build; its text is for the reader."""
-
-
-def digest(paths: Iterable[Path], root: Path) -> str:
-    """Hash names below `root` and contents: a rename counts as a change too, the
-    place of the repository does not."""
-    total = hashlib.sha256()
-    for path in sorted(paths):
-        name = path.relative_to(root).as_posix()
-        total.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return total.hexdigest()
-
-
-def is_current(stamp: Path, value: str) -> bool:
-    return stamp.is_file() and stamp.read_text() == value
 
 
 def sources(root: Path) -> str:
@@ -99,6 +92,16 @@ def run_quietly(command: list[str], cwd: Path) -> None:
     if done.returncode:
         said = (done.stdout + done.stderr).strip()
         raise BuildError(f"`{' '.join(command)}` failed in {cwd}:\n{said}")
+
+
+def check_address() -> None:
+    """BASE_URL is the path below which the book will be served."""
+    base = os.environ.get("BASE_URL", "")
+    if not re.fullmatch(r"(/[\w.~-]+)*/?", base):
+        raise BuildError(
+            f"BASE_URL={base!r} is not a path; give what follows the host in the "
+            "book's address, such as /book"
+        )
 
 
 def check_node() -> None:
@@ -133,20 +136,6 @@ def bundle_theme() -> None:
         bundled.write_text(wanted)
 
 
-def forget_stale_results(root: Path) -> None:
-    """mystmd's cache looks at the chapters only; a chapter's results also depend
-    on the package it imports and on the pinned versions."""
-    build = root / "_build"
-    package = [*(root / "ddpm_lit").rglob("*.py"), *root.glob("constraints.txt")]
-    value, stamp = digest(package, root), build / "package.sha256"
-    if not is_current(stamp, value):
-        shutil.rmtree(build / "execute", ignore_errors=True)
-        build.mkdir(exist_ok=True)
-        stamp.write_text(value)
-    # Files of older builds carry other hashes in their names and would pile up.
-    shutil.rmtree(build / "site", ignore_errors=True)
-
-
 @contextlib.contextmanager
 def jupyter_server(root: Path) -> Iterator[dict[str, str]]:
     """A server of our own, so that it ends with the build: yields what to set in
@@ -171,7 +160,7 @@ def jupyter_server(root: Path) -> Iterator[dict[str, str]]:
         ]
         # The token goes by the environment, where other users cannot list it.
         secret = {"JUPYTER_PATH": folder, "JUPYTER_CONFIG_DIR": folder}
-        env = {**os.environ, **secret, "JUPYTER_TOKEN": token}
+        env = {**THREADS, **os.environ, **secret, "JUPYTER_TOKEN": token}
         with (scratch / "log").open("w+") as log:
             # Its own session: Ctrl-C reaches this script only, which then stops it.
             server = subprocess.Popen(
@@ -221,13 +210,14 @@ class Progress:
     def __init__(self, order: list[str]) -> None:
         self.order = order
         self.problems: list[str] = []
+        self.ran: list[str] = []
         self.last = -1
         self.chapter = ""  # the one that runs, since `began`
         self.began = 0.0
 
     def read(self, stream: IO[str]) -> None:
         for line in stream:
-            if started := RUN.search(line):
+            if started := STARTED.search(line):
                 self.finish()
                 self.start(started[2], cached=started[1].startswith("💾"))
             elif (built := DONE.search(line)) and built[1] == self.chapter:
@@ -244,6 +234,7 @@ class Progress:
             print("unchanged", flush=True)
         else:
             self.chapter, self.began = chapter, time.monotonic()
+            self.ran.append(chapter)
 
     def finish(self) -> None:
         if self.chapter:
@@ -333,12 +324,12 @@ def myst_environment(root: Path, extra: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **quiet, **told, **extra}
 
 
-def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
+def run_myst(root: Path, extra: dict[str, str], *, results: str) -> list[str]:
     """Run mystmd; the list of what it complained about is empty if all is well."""
     config = yaml.safe_load((root / "myst.yml").read_text(encoding="utf-8"))
     progress = Progress(list(chapters_in_order(config["project"]["toc"])))
     command = [sys.executable, "-m", "mystmd_py.main", "build", "--html"]
-    if execute:
+    if results != NONE:
         command += ["--execute", "--execute-parallel", "1"]
     env, pipe = myst_environment(root, extra), subprocess.PIPE
     myst = subprocess.Popen(
@@ -357,6 +348,8 @@ def run_myst(root: Path, extra: dict[str, str], *, execute: bool) -> list[str]:
         stop(myst)
         reader.join()
     problems = [explain(root, message) for message in found] + progress.problems
+    if results == KEPT:
+        problems += [f"{chapter}:1: mystmd ran it again" for chapter in progress.ran]
     if code and not problems:
         problems.append(f"mystmd ended with exit status {code}")
     return list(dict.fromkeys(problems))
@@ -373,18 +366,25 @@ def early_problems(root: Path) -> list[str]:
     return tag_problems(chapters) + caption_problems(chapters) + problems
 
 
-def make(root: Path, *, execute: bool) -> list[str]:
+def make(root: Path, results: str) -> list[str]:
     """Everything in `_build/html`; the list of problems is empty if all is well."""
     problems = early_problems(root)
     if problems:
         return problems
-    forget_stale_results(root)
-    if execute:
+    chapters = read_chapters(root / "chapters")
+    forget_stale(root, chapters)
+    # Files of older builds carry other hashes in their names and would pile up.
+    shutil.rmtree(root / "_build" / "site", ignore_errors=True)
+    if results == RUN:
         print("Running the chapters", flush=True)
         with jupyter_server(root) as settings:
-            problems = run_myst(root, settings, execute=True)
+            problems = run_myst(root, settings, results=results)
+    elif results == KEPT:
+        # There is no server at this address: a chapter cannot run unnoticed.
+        nobody = {"JUPYTER_BASE_URL": "http://127.0.0.1:9", "JUPYTER_TOKEN": "none"}
+        problems = missing(root, chapters) or run_myst(root, nobody, results=results)
     else:
-        problems = run_myst(root, {}, execute=False)
+        problems = run_myst(root, {}, results=results)
     if problems:
         return problems
     if not (root / PAGE).is_file():
@@ -392,19 +392,20 @@ def make(root: Path, *, execute: bool) -> list[str]:
     return write_downloads(root)
 
 
-def build(root: Path, *, execute: bool) -> int:
+def build(root: Path, results: str) -> int:
     began = time.monotonic()
+    check_address()
     check_node()
     bundle_theme()
     stamp, made_from = root / BUILT, sources(root)
     stamp.unlink(missing_ok=True)
-    problems = make(root, execute=execute)
+    problems = make(root, results)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
         print(f"The book was not built: {len(problems)} problem(s).", file=sys.stderr)
         return 1
-    if execute:
+    if results != NONE:
         stamp.write_text(made_from)
     print(f"The book is at {PAGE} ({time.monotonic() - began:.0f} s)")
     print("To read it: python -m http.server -d _build/html")
@@ -447,9 +448,15 @@ def main() -> int:
     parser.add_argument(
         "--root", type=Path, default=REPOSITORY, help="folder of myst.yml"
     )
-    parser.add_argument(
-        "--no-execute", action="store_true", help="do not run the chapters"
-    )
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--no-execute", dest="results", action="store_const", const=NONE, default=RUN,
+        help="do not run the chapters, show no outputs",
+    )  # fmt: skip
+    chosen.add_argument(
+        "--kept", dest="results", action="store_const", const=KEPT,
+        help="run nothing; every chapter must have results of a build or of the tests",
+    )  # fmt: skip
     parser.add_argument(
         "--preview", action="store_true", help="serve pages that follow every save"
     )
@@ -466,7 +473,7 @@ def main() -> int:
             return 0
         if options.preview:
             return preview(options.root.resolve())
-        return build(options.root.resolve(), execute=not options.no_execute)
+        return build(options.root.resolve(), options.results)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

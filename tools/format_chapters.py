@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import jupytext
+import yaml
 from jupytext.config import load_jupytext_config
 
 from chapters import as_notebook, chapter_number, code_lines
@@ -55,6 +57,24 @@ def canonical(text: str, path: Path) -> str:
     return re.sub(r" +jupytext_version:.*\n", "", written)
 
 
+def header_and_body(text: str) -> tuple[Any, str]:
+    """The header as what it says, whatever the order of its keys, and the rest."""
+    _, header, body = (
+        text.split("---\n", 2) if text.count("---\n") > 1 else ("", "", text)
+    )
+    return yaml.safe_load(header), body
+
+
+def complaint(text: str, want: str) -> str:
+    """What a chapter that is not canonical needs."""
+    if header_and_body(text) == header_and_body(want):
+        return (
+            "the header's keys stand in another order, as `jupytext --sync` may leave "
+            "them; run `make format`"
+        )
+    return "not canonical; run `make format`"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 1 when a chapter is not canonical and --check is given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -75,10 +95,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.check:
             pairs = zip(text.splitlines(), want.splitlines(), strict=False)
             line = next((i for i, (a, b) in enumerate(pairs, 1) if a != b), 1)
-            print(
-                f"chapters/{path.name}:{line}: not canonical; run `make format`",
-                file=sys.stderr,
-            )
+            said = f"chapters/{path.name}:{line}: {complaint(text, want)}"
+            print(said, file=sys.stderr)
         else:
             path.write_text(want, encoding="utf-8")
             print(f"chapters/{path.name}: formatted, {len(code_lines(want))} cells")

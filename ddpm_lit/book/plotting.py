@@ -4,19 +4,33 @@
 
 """One house style for figures and image grids."""
 
+import base64
 import html
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
-__all__ = ["INK", "Picture", "picture", "save_figure", "show_images", "use_style"]
+__all__ = [
+    "INK",
+    "Picture",
+    "SHADE",
+    "SHIFT",
+    "picture",
+    "same_picture",
+    "save_figure",
+    "show_images",
+    "use_style",
+]
 
 # chapters/87-drawing.md
 INK = "#5b5b5c"  # replaced by currentColor in the SVG, so nothing else may use it
@@ -88,6 +102,52 @@ def picture(figure: Figure, alt: str) -> Picture:
 
 
 # chapters/87-drawing.md
+SHIFT = 0.5  # points
+SHADE = 8  # of 255 levels
+_PLACES = r'( (?:d|x|y|width|height|points)="|translate\()([^")]*)'
+_NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+_PIXELS = r"(?<=;base64,)[\sA-Za-z0-9+/=]+"
+_HASHED = r"\b(image|[hmp])[0-9a-f]{10}\b"
+
+
+def same_picture(old: str, new: str) -> bool:
+    """Whether two SVG texts of `picture` look the same: equal up to rounding.
+
+    Places may differ by SHIFT and shades of images by SHADE; all else must be equal.
+
+    Explained in appendix H, How the book draws and moves.
+    """
+    (text, places, images), (other, others, theirs) = map(_taken_apart, (old, new))
+    if text != other or [image.shape for image in images] != [i.shape for i in theirs]:
+        return False
+    if np.abs(places - others).max(initial=0) > SHIFT:
+        return False
+    pairs = zip(images, theirs, strict=True)
+    return all(np.abs(mine - its).max(initial=0) <= SHADE for mine, its in pairs)
+
+
+def _taken_apart(svg: str) -> tuple[str, np.ndarray, list[np.ndarray]]:
+    """The text of an SVG without its places and images, and these."""
+    images = []
+    for data in re.findall(_PIXELS, svg):
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            images.append(np.asarray(image.convert("RGBA")).astype(int))
+    names: dict[str, int] = {}
+    found: list[str] = []
+
+    def in_order(name: re.Match[str]) -> str:
+        return f"{name[1]} {names.setdefault(name[0], len(names))}"
+
+    def take(place: re.Match[str]) -> str:
+        found.extend(re.findall(_NUMBER, place[2]))
+        return place[1] + re.sub(_NUMBER, "#", place[2])
+
+    text = re.sub(_HASHED, in_order, re.sub(_PIXELS, "", svg))
+    text = re.sub(_PLACES, take, text)
+    return text, np.array(found, float), images
+
+
+# chapters/87-drawing.md
 def save_figure(
     figure: Figure, name: str, alt: str, folder: str | Path | None = None
 ) -> Picture:
@@ -95,16 +155,19 @@ def save_figure(
 
     `alt` describes the figure to somebody who cannot see it. The folder defaults to
     $DDPM_LIT_FIGURES or ../figures; where it does not exist, outside the book's
-    repository, the figure is only shown.
+    repository, the figure is only shown. A file that looks the same is left as it is.
 
     Explained in appendix H, How the book draws and moves.
     """
     if not alt.strip():
         raise ValueError(f"figure {name!r} has no alternative text; describe it in alt")
     shown = picture(figure, alt)
-    path = Path(folder or os.environ.get("DDPM_LIT_FIGURES", "../figures"))
-    if path.is_dir():
-        (path / f"{name}.svg").write_text(shown.svg, encoding="utf-8")
+    folder = Path(folder or os.environ.get("DDPM_LIT_FIGURES", "../figures"))
+    path = folder / f"{name}.svg"
+    if path.is_file() and same_picture(path.read_text("utf-8"), shown.svg):
+        return shown
+    if folder.is_dir():
+        path.write_text(shown.svg, encoding="utf-8")
     return shown
 
 

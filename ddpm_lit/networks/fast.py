@@ -4,6 +4,8 @@
 
 """The same numbers for less work: switches that change speed alone."""
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,8 +26,10 @@ from ddpm_lit.recipes import Speed
 
 __all__ = [
     "BitDropout",
+    "SMALL_WORK",
     "decided",
     "fast_arithmetic",
+    "fitting_threads",
     "plain_attention",
     "quicken",
     "subpixel_upsample",
@@ -158,3 +162,31 @@ def fast_arithmetic(speed: Speed, device: torch.device) -> Iterator[None]:
             yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+# chapters/81-faster.md
+SMALL_WORK = 4e9  # parameters x pixels x batch; a batch of 128 digits is a third
+
+
+@contextmanager
+def fitting_threads(net: Any, shape: tuple[int, ...]) -> Iterator[None]:
+    """Within, torch uses as many CPU threads as batches of this shape are worth.
+
+    One for small work, otherwise all; `$OMP_NUM_THREADS`, where it is set, decides
+    instead. `shape` is (B, C, ...). A net without parameters changes nothing.
+
+    Explained in appendix B, The same numbers for less work.
+    """
+    before = torch.get_num_threads()
+    count = (
+        sum(p.numel() for p in net.parameters()) if hasattr(net, "parameters") else 0
+    )
+    work = count * shape[0] * math.prod(shape[2:])
+    small = 0 < work < SMALL_WORK and "OMP_NUM_THREADS" not in os.environ
+    if small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if small:
+            torch.set_num_threads(before)

@@ -69,7 +69,9 @@ class Denoiser(nn.Module):
     def conditions(self) -> tuple[str, ...]:
         """What the network can be told by name, besides z and t."""
         call = self.net.forward if isinstance(self.net, nn.Module) else self.net
-        return tuple(list(inspect.signature(call).parameters)[2:])
+        fixed = getattr(call, "keywords", {})  # those of a partial are told already
+        names = list(inspect.signature(call).parameters)[2:]
+        return tuple(name for name in names if name not in fixed)
 
     def with_net(self, net: Callable[..., Tensor]) -> "Denoiser":
         """The same with another network, such as a faster form of this one."""

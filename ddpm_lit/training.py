@@ -284,7 +284,7 @@ def fit(
     while state.step < optim.train_steps:
         for group in state.adam.param_groups:
             group["lr"] = learning_rate(state.step, optim)
-        batch = draw_batch(data, order, state.step, working, optim, machine)
+        batch = draw_batch(data, order, state.step, state.denoiser, optim, machine)
         dropout = seed_of("dropout", optim.seed, state.step, machine.rank)
         with drawn_from(dropout, machine.device), machine.threads(net, batch.x):
             found = update(state, batch, working, optim, machine)

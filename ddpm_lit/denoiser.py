@@ -50,9 +50,8 @@ class Denoiser(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor | int, **cond: Tensor) -> Prediction:
         """What is known of z (B, ...) at step t, an int or (B,)."""
-        if isinstance(t, int):
-            t = torch.full((len(z),), t, device=z.device)
-        return self.meaning.read(self.net(z, t, **cond), z, t, self._tables(z))
+        every = torch.full((len(z),), t, device=z.device) if isinstance(t, int) else t
+        return self.meaning.read(self.net(z, every, **cond), z, t, self._tables(z))
 
     def loss(self, x: Tensor, t: Tensor, noise: Tensor, **cond: Tensor) -> Tensor:
         """Squared error of each example, (B,), a mean over its elements."""

@@ -43,7 +43,7 @@ class Objective:
     """
 
     target: Callable[[Tensor, Tensor, Tensor, NoiseSchedule], Tensor]
-    read: Callable[[Tensor, Tensor, Tensor, NoiseSchedule], Prediction]
+    read: Callable[[Tensor, Tensor, Tensor | int, NoiseSchedule], Prediction]
 
 
 def objectives() -> dict[str, Objective]:

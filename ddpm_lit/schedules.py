@@ -6,6 +6,7 @@
 """Noise schedules: how much noise each step adds, and what follows from it."""
 
 import math
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -98,14 +99,18 @@ def at_step(table: Tensor, t: Tensor | int, like: Tensor) -> Tensor:
 
     Explained in chapter 1, The forward process.
     """
-    t = torch.as_tensor(t)  # an int is read here, not on the GPU
-    if t.ndim > 1 or (t.ndim == 1 and len(t) != len(like)):
-        raise ValueError(
-            f"t has shape {tuple(t.shape)} for a batch of {len(like)}; "
-            "give one step per example, or one int for all"
-        )
-    if t.device.type == "cpu":
-        low, high = int(t.min()), int(t.max())
+    t = t if isinstance(t, Tensor) else operator.index(t)
+    ends = None if isinstance(t, Tensor) else (t, t)
+    if isinstance(t, Tensor):
+        if t.ndim > 1 or (t.ndim == 1 and len(t) != len(like)):
+            raise ValueError(
+                f"t has shape {tuple(t.shape)} for a batch of {len(like)}; "
+                "give one step per example, or one int for all"
+            )
+        if t.device.type == "cpu":
+            ends = int(t.min()), int(t.max())
+    if ends:
+        low, high = ends
         if low < 1 or high >= len(table):
             bad = low if low < 1 else high
             raise ValueError(

@@ -65,6 +65,8 @@ __all__ = [
     "check_settings",
     "choice",
     "clipped",
+    "config_from_diffusers",
+    "config_to_diffusers",
     "cosine_betas",
     "curve",
     "ddpm",
@@ -85,9 +87,11 @@ __all__ = [
     "explore",
     "fit",
     "frechet_distance",
+    "from_diffusers",
     "gaussian_kl",
     "guided",
     "ho_init",
+    "holds_run",
     "jump",
     "kept_steps",
     "kl_weight",
@@ -95,6 +99,7 @@ __all__ = [
     "level_log_prob",
     "linear_betas",
     "load_digits",
+    "load_model",
     "make_schedule",
     "mean_from_noise",
     "needs",
@@ -107,16 +112,20 @@ __all__ = [
     "picture",
     "pixels",
     "positions",
+    "push_model",
     "q_posterior",
     "q_sample",
     "q_step",
     "quadratic_betas",
     "read_model",
+    "read_run",
     "refuse",
     "repeat_and_convolve",
     "sample",
     "save_figure",
     "save_model",
+    "schedule_from_diffusers",
+    "schedule_to_diffusers",
     "seed_of",
     "setting",
     "show_images",
@@ -125,6 +134,7 @@ __all__ = [
     "tabulate",
     "tabulate_panel",
     "time_embedding",
+    "to_diffusers",
     "to_model_range",
     "to_uint8",
     "unpack",
@@ -132,6 +142,8 @@ __all__ = [
     "use_style",
     "v_from_x",
     "value_at",
+    "weights_from_diffusers",
+    "weights_to_diffusers",
     "write_whole",
     "x_from_noise",
     "x_from_v",
@@ -160,6 +172,16 @@ if TYPE_CHECKING:
     from ddpm_lit.forward import q_step as q_step
     from ddpm_lit.guidance import clipped as clipped
     from ddpm_lit.guidance import guided as guided
+    from ddpm_lit.hub import config_from_diffusers as config_from_diffusers
+    from ddpm_lit.hub import config_to_diffusers as config_to_diffusers
+    from ddpm_lit.hub import from_diffusers as from_diffusers
+    from ddpm_lit.hub import load_model as load_model
+    from ddpm_lit.hub import push_model as push_model
+    from ddpm_lit.hub import schedule_from_diffusers as schedule_from_diffusers
+    from ddpm_lit.hub import schedule_to_diffusers as schedule_to_diffusers
+    from ddpm_lit.hub import to_diffusers as to_diffusers
+    from ddpm_lit.hub import weights_from_diffusers as weights_from_diffusers
+    from ddpm_lit.hub import weights_to_diffusers as weights_to_diffusers
     from ddpm_lit.losses import kl_weight as kl_weight
     from ddpm_lit.machine import Machine as Machine
     from ddpm_lit.machine import pick_device as pick_device
@@ -192,6 +214,8 @@ if TYPE_CHECKING:
     from ddpm_lit.recipes import UNetConfig as UNetConfig
     from ddpm_lit.recipes import check_settings as check_settings
     from ddpm_lit.recipes import setting as setting
+    from ddpm_lit.runs import holds_run as holds_run
+    from ddpm_lit.runs import read_run as read_run
     from ddpm_lit.samplers import Predict as Predict
     from ddpm_lit.samplers import Sampler as Sampler
     from ddpm_lit.samplers import ddpm as ddpm
@@ -319,6 +343,8 @@ _HOME_OF: dict[str, str] = {
     "check_settings": "recipes",
     "choice": "widgets",
     "clipped": "guidance",
+    "config_from_diffusers": "hub",
+    "config_to_diffusers": "hub",
     "cosine_betas": "schedules",
     "curve": "widgets",
     "ddpm": "samplers",
@@ -339,9 +365,11 @@ _HOME_OF: dict[str, str] = {
     "explore": "widgets",
     "fit": "training",
     "frechet_distance": "evaluation",
+    "from_diffusers": "hub",
     "gaussian_kl": "elbo",
     "guided": "guidance",
     "ho_init": "unet",
+    "holds_run": "runs",
     "jump": "schedules",
     "kept_steps": "schedules",
     "kl_weight": "losses",
@@ -349,6 +377,7 @@ _HOME_OF: dict[str, str] = {
     "level_log_prob": "elbo",
     "linear_betas": "schedules",
     "load_digits": "data",
+    "load_model": "hub",
     "make_schedule": "schedules",
     "mean_from_noise": "parameterization",
     "needs": "widgets",
@@ -361,16 +390,20 @@ _HOME_OF: dict[str, str] = {
     "picture": "plotting",
     "pixels": "widgets",
     "positions": "widgets",
+    "push_model": "hub",
     "q_posterior": "posterior",
     "q_sample": "forward",
     "q_step": "forward",
     "quadratic_betas": "schedules",
     "read_model": "models",
+    "read_run": "runs",
     "refuse": "checks",
     "repeat_and_convolve": "unet",
     "sample": "sampling",
     "save_figure": "plotting",
     "save_model": "models",
+    "schedule_from_diffusers": "hub",
+    "schedule_to_diffusers": "hub",
     "seed_of": "training",
     "setting": "recipes",
     "show_images": "plotting",
@@ -379,6 +412,7 @@ _HOME_OF: dict[str, str] = {
     "tabulate": "widgets",
     "tabulate_panel": "widgets",
     "time_embedding": "unet",
+    "to_diffusers": "hub",
     "to_model_range": "data",
     "to_uint8": "data",
     "unpack": "widgets",
@@ -386,6 +420,8 @@ _HOME_OF: dict[str, str] = {
     "use_style": "plotting",
     "v_from_x": "parameterization",
     "value_at": "widgets",
+    "weights_from_diffusers": "hub",
+    "weights_to_diffusers": "hub",
     "write_whole": "models",
     "x_from_noise": "parameterization",
     "x_from_v": "parameterization",

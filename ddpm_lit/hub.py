@@ -360,7 +360,6 @@ def schedule_to_diffusers(model: Denoiser) -> dict[str, Any]:
         "trained_betas": betas,
         "variance_type": "fixed_large" if model.variance == "beta" else "fixed_small",
         "clip_sample": model.clip,
-        "clip_sample_range": 1.0,
         "prediction_type": {v: k for k, v in _OBJECTIVES.items()}[model.objective],
         "timestep_spacing": "trailing",  # as `kept_steps` keeps steps
     }
@@ -587,8 +586,8 @@ def from_diffusers(
     Explained in chapter 84, Exchanging weights.
     """
     where = pick_device(device)
-    theirs, settings, weights = _gather(source, scheduler, average)
     try:
+        theirs, settings, weights = _gather(source, scheduler, average)
         config = config_from_diffusers(theirs)
         schedule, how = schedule_from_diffusers(settings)
         size = theirs["sample_size"]

@@ -346,9 +346,10 @@ def run_export(args: argparse.Namespace) -> None:
 
     Explained in appendix G, The command line.
     """
-    from ddpm_lit.hub import load_model, to_diffusers, to_folder
+    from ddpm_lit.hub import load_model, to_diffusers
+    from ddpm_lit.models import save_model
 
-    write: Callable[..., Any] = to_diffusers if args.to == "diffusers" else to_folder
+    write: Callable[..., Any] = to_diffusers if args.to == "diffusers" else save_model
     write(load_model(args.model), args.out)
     print(f"wrote {args.out}")
 

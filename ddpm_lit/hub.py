@@ -2,53 +2,676 @@
 #   chapters/85-exchanging-weights.md
 # Do not edit: change the chapter instead.
 
-"""Stub."""
+"""Models in the forms of others: folders of the diffusers library, and the Hub."""
 
+import json
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from torch import nn
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from ddpm_lit.denoiser import Denoiser
-from ddpm_lit.models import read_model, save_model
+from ddpm_lit.machine import pick_device
+from ddpm_lit.models import CONFIG, WEIGHTS, build_model, save_model, write_whole
+from ddpm_lit.networks.unet import UNet
+from ddpm_lit.recipes import UNetConfig, check_settings, setting
 from ddpm_lit.runs import holds_run, read_run
+from ddpm_lit.schedules import (
+    NoiseSchedule,
+    cosine_betas,
+    linear_betas,
+    quadratic_betas,
+    sigmoid_betas,
+)
 
-__all__ = ["from_diffusers", "load_model", "to_diffusers", "to_folder"]
+__all__ = [
+    "config_from_diffusers",
+    "config_to_diffusers",
+    "from_diffusers",
+    "load_model",
+    "push_model",
+    "schedule_from_diffusers",
+    "schedule_to_diffusers",
+    "to_diffusers",
+    "weights_from_diffusers",
+    "weights_to_diffusers",
+]
+
+# chapters/85-exchanging-weights.md
+_NOTES = {"_class_name", "_diffusers_version", "_name_or_path", "_use_default_values"}
+
+
+@dataclass(frozen=True)
+class _Theirs:
+    """A configuration of one of these classes; the ignored fields change nothing."""
+
+    classes: ClassVar[tuple[str, ...]]
+    ignored: ClassVar[str]
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> Self:
+        """The fields that were found; ValueError names one that is not known."""
+        kind = found.get("_class_name")
+        if kind not in cls.classes:
+            raise ValueError(f"_class_name {kind!r}; known: {', '.join(cls.classes)}")
+        wanted = {each.name: each.default for each in fields(cls)}
+        for name, value in found.items():
+            if name not in {*wanted, *_NOTES, *cls.ignored.split()}:
+                raise ValueError(f"{name} = {value!r} is unknown here")
+        for name, default in wanted.items():
+            if default is MISSING and name not in found:
+                raise ValueError(f"{name} is missing")
+        read = cls(**{name: found[name] for name in wanted if name in found})
+        check_settings(read)
+        return read
+
+
+def _one_of(*values: Any) -> Any:
+    """A field that has one of these values; left out, the first."""
+    return field(default=values[0], metadata={"choices": values})
+
+
+# chapters/85-exchanging-weights.md
+# Our fields that are theirs, under their names.
+_SAME = {
+    "in_channels": "in_channels",
+    "blocks_per_level": "layers_per_block",
+    "middle_attention": "add_attention",
+    "dropout": "dropout",
+    "groups": "norm_num_groups",
+    "norm_eps": "norm_eps",
+    "cosine_first": "flip_sin_to_cos",
+    "frequency_shift": "freq_shift",
+}
+_DOWN = ("DownBlock2D", "AttnDownBlock2D")
+_UP = ("UpBlock2D", "AttnUpBlock2D")
+
+
+@dataclass(frozen=True)
+class _Network(_Theirs):
+    """The fields of a `UNet2DModel`, with diffusers' own defaults."""
+
+    classes: ClassVar = ("UNet2DModel",)
+    # What a moving average notes about itself, and what other time embeddings use.
+    ignored: ClassVar = (
+        "decay inv_gamma min_decay optimization_step power update_after_step "
+        "use_ema_warmup num_train_timesteps"
+    )
+
+    sample_size: int | tuple[int, ...] = field(metadata={"least": 1})
+    block_out_channels: tuple[int, ...] = field(metadata={"least": 1})
+    down_block_types: tuple[str, ...]
+    up_block_types: tuple[str, ...]
+    in_channels: int = 3
+    out_channels: int = 3
+    layers_per_block: int = 2
+    attention_head_dim: int | None = field(default=8, metadata={"least": 1})
+    add_attention: bool = True
+    dropout: float = 0.0
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    downsample_padding: int = _one_of(1, 0)
+    flip_sin_to_cos: bool = True
+    freq_shift: int = _one_of(0, 1)
+    time_embedding_dim: int | None = None
+    center_input_sample: bool = _one_of(False)
+    time_embedding_type: str = _one_of("positional")
+    mid_block_type: str = _one_of("UNetMidBlock2D")
+    mid_block_scale_factor: float = _one_of(1)
+    downsample_type: str = _one_of("conv")
+    upsample_type: str = _one_of("conv")
+    act_fn: str = _one_of("silu")
+    resnet_time_scale_shift: str = _one_of("default")
+    attn_norm_num_groups: None = None
+    class_embed_type: None = None
+    num_class_embeds: None = None
+
+
+# chapters/85-exchanging-weights.md
+def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
+    """Our configuration for a `UNet2DModel`'s.
+
+    Raises ValueError that names the field when the network is of another family.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    c = _Network.read(theirs)
+    widths, head, size = c.block_out_channels, c.attention_head_dim, c.sample_size
+    down = [kind.removeprefix("UNetRes") for kind in c.down_block_types]
+    up = [kind.removeprefix("UNetRes") for kind in c.up_block_types]
+    mirrored = [kind.replace("Down", "Up") for kind in down[::-1]]
+    if not widths or len(widths) != len(down):
+        raise ValueError("block_out_channels and down_block_types differ in length")
+    levels = tuple(i for i, kind in enumerate(down) if kind == _DOWN[True])
+    attending = [widths[i] for i in levels] + [widths[-1]] * c.add_attention
+    divides = all(width % (head or width) == 0 for width in attending)
+    fitting = {
+        "sample_size": (isinstance(size, int) or len(size) == 2, "H, W"),
+        "out_channels": (c.out_channels == c.in_channels, c.in_channels),
+        "down_block_types": ({*down} <= {*_DOWN}, " or ".join(_DOWN)),
+        "up_block_types": (up == mirrored, mirrored),
+        "time_embedding_dim": (c.time_embedding_dim in (None, 4 * widths[0]), None),
+        "attention_head_dim": (divides, f"a divisor of {attending}"),
+    }
+    for name, (fits, expected) in fitting.items():
+        if not fits:
+            raise ValueError(f"{name} = {getattr(c, name)!r}; expected {expected}")
+    ratios = [w / widths[0] if w % widths[0] else w // widths[0] for w in widths]
+    same: dict[str, Any] = {ours: getattr(c, name) for ours, name in _SAME.items()}
+    return UNetConfig(
+        **same,
+        base_channels=widths[0],
+        channel_multipliers=tuple(ratios),
+        attention_levels=levels,
+        head_channels=head if attending else None,
+        symmetric_padding=c.downsample_padding == 1,
+    )
+
+
+# chapters/85-exchanging-weights.md
+def config_to_diffusers(config: UNetConfig, size: tuple[int, ...]) -> dict[str, Any]:
+    """A `UNet2DModel`'s configuration for ours and images of size (H, W).
+
+    Explained in appendix F, Exchanging weights.
+    """
+    attends = [i in config.attention_levels for i in range(len(config.channels))]
+    same: dict[str, Any] = {name: getattr(config, k) for k, name in _SAME.items()}
+    theirs = _Network(
+        **same,
+        out_channels=config.in_channels,
+        sample_size=size[0] if size[0] == size[1] else size,
+        block_out_channels=tuple(config.channels),
+        down_block_types=tuple(_DOWN[attend] for attend in attends),
+        up_block_types=tuple(_UP[attend] for attend in attends[::-1]),
+        attention_head_dim=config.head_channels,
+        downsample_padding=int(config.symmetric_padding),
+    )
+    return {"_class_name": "UNet2DModel", **asdict(theirs)}
+
+
+# chapters/85-exchanging-weights.md
+# Our names -> theirs, applied in this order.
+_RENAMING = (
+    (r"^time\.0\.", "time_embedding.linear_1."),
+    (r"^time\.2\.", "time_embedding.linear_2."),
+    (r"^norm_out\.", "conv_norm_out."),
+    (r"^shrink\.(\d+)\.", r"down_blocks.\1.downsamplers.0."),
+    (r"^grow\.(\d+)\.", r"up_blocks.\1.upsamplers.0."),
+    (r"^(down|up)\.(\d+)\.(\d+)\.block\.", r"\1_blocks.\2.resnets.\3."),
+    (r"^(down|up)\.(\d+)\.(\d+)\.attention\.", r"\1_blocks.\2.attentions.\3."),
+    (r"^middle\.(\d)\.block\.", r"mid_block.resnets.\1."),
+    (r"^middle\.0\.attention\.", "mid_block.attentions.0."),
+    (r"^(.*resnets\.\d+\.)time\.", r"\1time_emb_proj."),
+    (r"^(.*resnets\.\d+\.)shortcut\.", r"\1conv_shortcut."),
+    (r"^(.*attentions\.\d+\.)norm\.", r"\1group_norm."),
+    (r"^(.*attentions\.\d+\.)out\.", r"\1to_out.0."),
+)
+_QKV = ("to_q", "to_k", "to_v")
+
+
+def _renamed(name: str, table: tuple[tuple[str, str], ...]) -> str:
+    """The name after every replacement of the table."""
+    for pattern, replacement in table:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _their_names(ours: str) -> list[str]:
+    """diffusers' name for one of our parameters; three for query, key and value."""
+    name = _renamed(ours, _RENAMING)
+    return [name.replace("qkv", part) for part in _QKV] if ".qkv." in name else [name]
+
+
+def weights_to_diffusers(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters of a `UNet`, under diffusers' names.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    found: dict[str, Tensor] = {}
+    for ours, value in named.items():
+        names = _their_names(ours)
+        found.update(zip(names, value.chunk(len(names)), strict=True))
+    return found
+
+
+# chapters/85-exchanging-weights.md
+# Their names of some years ago -> those of today.
+_TODAY = (
+    (r"^((module|_orig_mod)\.)+", ""),
+    (r"\.query\.", ".to_q."),
+    (r"\.key\.", ".to_k."),
+    (r"\.value\.", ".to_v."),
+    (r"\.proj_attn\.", ".to_out.0."),
+)
+
+
+def weights_from_diffusers(
+    theirs: Mapping[str, Tensor], config: UNetConfig
+) -> dict[str, Tensor]:
+    """The parameters of a `UNet2DModel`, float32, under our names.
+
+    Raises ValueError when one is missing, too many, of another shape, or NaN.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    left: dict[str, Tensor] = {}
+    for name, value in theirs.items():
+        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} holds NaN, infinity or whole numbers")
+        name = _renamed(name, _TODAY)
+        if name in left:
+            raise ValueError(f"the weights hold {name} twice")
+        left[name] = value.float()
+    with torch.device("meta"):
+        ours = UNet(config).state_dict()
+    have = {name: tuple(value.shape) for name, value in left.items()}
+    want = {k: tuple(v.shape) for k, v in weights_to_diffusers(ours).items()}
+    for name in sorted({*have, *want}):
+        if have.get(name) != want.get(name):
+            raise ValueError(
+                f"{name} is {have.get(name, 'missing')} in the weights and "
+                f"{want.get(name, 'unknown')} in the configuration"
+            )
+    return {k: torch.cat([left[name] for name in _their_names(k)]) for k in ours}
+
+
+# chapters/85-exchanging-weights.md
+_OBJECTIVES = {"epsilon": "noise", "sample": "x", "v_prediction": "v"}
+_VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+_SHAPES = {
+    "linear": linear_betas,
+    "scaled_linear": quadratic_betas,
+    "sigmoid": sigmoid_betas,
+    "squaredcos_cap_v2": cosine_betas,
+}
+
+
+@dataclass(frozen=True)
+class _Scheduler(_Theirs):
+    """The fields of two schedulers that matter to a network, with their defaults."""
+
+    classes: ClassVar = ("DDPMScheduler", "DDIMScheduler")
+    # How to take steps; and a name of some years ago.
+    ignored: ClassVar = (
+        "dynamic_thresholding_ratio sample_max_value set_alpha_to_one steps_offset "
+        "tensor_format"
+    )
+
+    num_train_timesteps: int = field(default=1000, metadata={"least": 1})
+    beta_schedule: str = _one_of(*_SHAPES)
+    beta_start: float = setting(1e-4, "the first", above=0, below=1)
+    beta_end: float = setting(0.02, "the last", above=0, below=1)
+    trained_betas: tuple[float, ...] | None = None
+    prediction_type: str = _one_of(*_OBJECTIVES)
+    variance_type: str = _one_of(*_VARIANCES)
+    clip_sample: bool = True
+    clip_sample_range: float = 1.0
+    timestep_spacing: str = _one_of("leading", "trailing", "linspace")
+    thresholding: bool = _one_of(False)
+    rescale_betas_zero_snr: bool = _one_of(False)
+    predict_epsilon: bool = _one_of(True)  # of some years ago, as the next
+    timestep_values: None = None
+
+
+# chapters/85-exchanging-weights.md
+def schedule_from_diffusers(
+    theirs: Mapping[str, Any],
+) -> tuple[NoiseSchedule, dict[str, Any]]:
+    """A scheduler's schedule, and a denoiser's objective, variance and clip.
+
+    Raises ValueError that names the field when the scheduler is of another family.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    c = _Scheduler.read(theirs)
+    if c.clip_sample and c.clip_sample_range != 1:
+        raise ValueError(f"clip_sample_range = {c.clip_sample_range}; expected 1")
+    if c.trained_betas is not None:
+        betas = torch.tensor(c.trained_betas, dtype=torch.float64)
+        if len(betas) != c.num_train_timesteps:
+            raise ValueError(f"trained_betas has {len(betas)}, not num_train_timesteps")
+    else:
+        ends = (c.beta_start, c.beta_end) * (c.beta_schedule != "squaredcos_cap_v2")
+        betas = _SHAPES[c.beta_schedule](c.num_train_timesteps, *ends)
+    return NoiseSchedule(betas), {
+        "objective": _OBJECTIVES[c.prediction_type],
+        "variance": "beta" if "large" in c.variance_type else "beta_tilde",
+        "clip": c.clip_sample,
+    }
+
+
+def schedule_to_diffusers(model: Denoiser) -> dict[str, Any]:
+    """A `DDPMScheduler`'s configuration for a denoiser: its betas, one by one.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    betas = model.schedule.beta[1:].tolist()
+    return {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": len(betas),
+        "trained_betas": betas,
+        "variance_type": "fixed_large" if model.variance == "beta" else "fixed_small",
+        "clip_sample": model.clip,
+        "prediction_type": {v: k for k, v in _OBJECTIVES.items()}[model.objective],
+        "timestep_spacing": "trailing",  # as `kept_steps` keeps steps
+    }
+
+
+# chapters/85-exchanging-weights.md
+def _found(path: Path) -> Path:
+    """The file; raises OSError when it is missing or stands for another."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    with open(path, "rb") as file:
+        if file.read(23) == b"version https://git-lfs":
+            raise OSError(f"{path} is a git-lfs pointer; fetch with git lfs pull")
+    return path
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, with or without a byte-order mark."""
+    try:
+        found = json.loads(_found(path).read_text("utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no settings")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """An error's text, in one line that is not too long."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file in safetensors' form, or in torch's older one."""
+    old = partial(torch.load, map_location="cpu", weights_only=True)
+    try:
+        found = (old if path.suffix == ".bin" else load_file)(_found(path))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a file can be broken in many ways
+        raise ValueError(f"{path} is damaged: {_reason(error)}") from None
+    tensors = isinstance(found, dict) and found.values()
+    if not tensors or not all(isinstance(value, Tensor) for value in tensors):
+        raise ValueError(f"{path} holds something else than weights by name")
+    return found
+
+
+# chapters/85-exchanging-weights.md
+_THEIR_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_FILE = (
+    r"(?!.*-of-)diffusion_pytorch_model(?:\.([\w-]+))?\.(safetensors|bin)"
+    r"(?:\.index(?:\.([\w-]+))?\.json)?"
+)
+_VARIANTS = ("", "fp32", "fp16", "bf16")  # most digits first
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors in a network's folder; of several variants, the one of most digits.
+
+    Raises OSError when there are none, or not all.
+    """
+    choice: list[tuple[int, str, bool, Path]] = []
+    for path in folder.iterdir():
+        if found := re.fullmatch(_FILE, path.name):
+            variant = found[1] or found[3] or ""
+            rank = [*_VARIANTS, variant].index(variant)
+            choice.append((rank, variant, found[2] == "bin", path))
+    if not choice:
+        raise FileNotFoundError(f"no weights in {folder}; expected {_THEIR_WEIGHTS}")
+    path = min(choice)[-1]
+    if len({variant for _, variant, *_ in choice}) > 1:
+        warnings.warn(f"{folder} has several weights; took {path.name}", stacklevel=2)
+    if path.suffix != ".json":
+        return _read_tensors(path)
+    shards = _read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ValueError(f"{path} has no weight_map")
+    named: dict[str, Tensor] = {}
+    for name in sorted({Path(str(shard)).name for shard in shards.values()}):
+        named |= _read_tensors(folder / name)
+    return named
+
+
+# chapters/85-exchanging-weights.md
+_INDEX = "model_index.json"
+_OUR_INDEX = {
+    "_class_name": "DDPMPipeline",
+    "unet": ["diffusers", "UNet2DModel"],
+    "scheduler": ["diffusers", "DDPMScheduler"],
+}
+
+
+def _checked(index: dict[str, Any]) -> dict[str, Any]:
+    """The index of a pipeline; refused when it has more than the two parts."""
+    known, kind = {*_NOTES, "unet", "scheduler"}, index.get("_class_name")
+    parts = [k for k, v in index.items() if k not in known and v != [None, None]]
+    only = "this book opens pixel models so far"
+    if parts:
+        raise ValueError(f"{kind} has {', '.join(parts)}, for latents or text; {only}")
+    if kind not in ("DDPMPipeline", "DDIMPipeline"):
+        raise ValueError(f"{kind} is neither DDPMPipeline nor DDIMPipeline; {only}")
+    return index
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """What a folder says about itself as a pipeline; empty when it says nothing."""
+    path = folder / _INDEX
+    return _checked(_read_json(path)) if path.exists() else {}
+
+
+# chapters/85-exchanging-weights.md
+def _ask_hub(verb: str, name: str, **how: Any) -> Any:
+    """What a function of the Hub's package says about a repository."""
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ValueError("the Hub needs pip install 'ddpm_lit[hub]'") from None
+    try:
+        return getattr(huggingface_hub, verb)(repo_id=name, **how)
+    except Exception as error:  # a network can fail in many ways
+        raise OSError(f"hub:{name}: {_reason(error)}") from None
+
+
+def _hub_name(name: str) -> tuple[str, str | None]:
+    """OWNER/MODEL and the revision in hub:OWNER/MODEL@REVISION."""
+    found = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?:@(\S+))?", name)
+    if not found:
+        raise ValueError(f"{name} is no name on the Hub; write hub:OWNER/MODEL")
+    return found[1], found[2]
+
+
+def _local(name: str | Path) -> Path:
+    """A path as it is; a name on the Hub is fetched into its cache."""
+    if not str(name).startswith("hub:"):
+        if not Path(name).exists():
+            hint = "for a model on the Hub write hub:OWNER/MODEL"
+            raise FileNotFoundError(f"no folder {name} here; {hint}")
+        return Path(name)
+    repository, revision = _hub_name(str(name))
+    fetch = partial(_ask_hub, "snapshot_download", repository, revision=revision)
+    _read_index(Path(fetch(allow_patterns=["*.json"])))
+    return Path(fetch(allow_patterns=["*.json", "*.safetensors", "*.bin"]))
+
+
+def push_model(
+    model: Denoiser, name: str, *, private: bool | None = None, token: str | None = None
+) -> str:
+    """Upload a denoiser as `name` = hub:OWNER/MODEL; returns its address.
+
+    Makes the repository when there is none. Raises OSError when the Hub refuses.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    repository, revision = _hub_name(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = save_model(model, Path(scratch) / "model")
+        _ask_hub("create_repo", repository, private=private, exist_ok=True, token=token)
+        files: dict[str, Any] = {"folder_path": str(folder), "revision": revision}
+        done = _ask_hub("upload_folder", repository, **files, token=token)
+    return str(getattr(done, "repo_url", done))
+
+
+# chapters/85-exchanging-weights.md
+def _unwrapped(net: Any) -> Any:
+    """The network inside its wrappers, whichever is outside."""
+    for name in ("_orig_mod", "module", "_orig_mod"):
+        net = getattr(net, name, net)
+    return net
+
+
+def _described(thing: Any) -> dict[str, Any]:
+    """The configuration of an object of theirs, with the name of its class."""
+    try:
+        return json.loads(thing.to_json_string())
+    except AttributeError:
+        raise ValueError(f"{type(thing).__name__} is no object of diffusers") from None
+
+
+def _read_scheduler(given: Any) -> dict[str, Any]:
+    """A scheduler's configuration: from a file, from its folder, or from the object."""
+    if given is None:
+        raise ValueError("a network says nothing about its noise; give its scheduler")
+    if not isinstance(given, str | Path):
+        return _described(given)
+    name = "scheduler_config.json"
+    for path in (Path(given), Path(given, "scheduler", name), Path(given, name)):
+        if path.is_file():
+            return _read_json(path)
+    raise FileNotFoundError(f"{given} has no {name}; give its scheduler, or its folder")
+
+
+def _gather(source: Any, scheduler: Any, average: bool) -> tuple[Any, Any, Any]:
+    """Both configurations of a model of theirs, and what reads its weights."""
+    beside: Any = getattr(source, "scheduler", None)
+    if isinstance(source, str | Path):
+        beside = folder = _local(source)
+        index = _read_index(folder)
+        names = ["unet_ema", "unet"] if average and not index else ["unet"]
+        home = next((folder / n for n in names if (folder / n).is_dir()), folder)
+        net, weights = _read_json(home / "config.json"), partial(_read_weights, home)
+    else:
+        index = _checked(_described(source)) if hasattr(source, "unet") else {}
+        unet = _unwrapped(getattr(source, "unet", source))
+        net, weights = _described(unet), unet.state_dict
+    settings = _read_scheduler(beside if scheduler is None else scheduler)
+    claims = {"unet": net} | ({"scheduler": settings} if scheduler is None else {})
+    for part, found in claims.items():
+        kind, claim = found.get("_class_name"), index.get(part)
+        if claim and repr(kind) not in repr(claim):
+            raise ValueError(f"{_INDEX} names {claim} as its {part}, not {kind}")
+    return net, settings, weights
+
+
+# chapters/85-exchanging-weights.md
+def from_diffusers(
+    source: Any, scheduler: Any = None, device: str = "cpu", *, average: bool = True
+) -> Denoiser:
+    """A diffusers model as a denoiser, ready to be sampled from.
+
+    `source` is a folder, hub:OWNER/MODEL, a pipeline or a `UNet2DModel`; `scheduler`
+    an object, its file or its folder. Raises ValueError that names what is of another
+    family, OSError for what is missing.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    where = pick_device(device)
+    try:
+        theirs, settings, weights = _gather(source, scheduler, average)
+        config = config_from_diffusers(theirs)
+        schedule, how = schedule_from_diffusers(settings)
+        size = theirs["sample_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        config.check_size(height, width)
+        named = weights_from_diffusers(weights(), config)
+    except ValueError as error:
+        name = source if isinstance(source, str | Path) else type(source).__name__
+        raise ValueError(f"{name}: {error}") from None
+    about = {"library_name": "ddpm_lit", "format": 2, "network": "UNet", **how}
+    about |= {"model": asdict(config), "size": [config.in_channels, height, width]}
+    return build_model(about, {**named, "betas": schedule.beta[1:]}).to(where)
+
+
+# chapters/85-exchanging-weights.md
+def to_diffusers(model: Denoiser, folder: str | Path) -> Path:
+    """Write a folder that diffusers' `DDPMPipeline.from_pretrained` opens.
+
+    Raises ValueError for another network than this book's U-Net, FileExistsError when
+    the folder holds something else, OSError when the disk refuses.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    folder, net = Path(folder), _unwrapped(model.net)
+    if not isinstance(net, UNet) or len(model.size) != 3:
+        raise ValueError("only a U-Net for images of a known size has a form there")
+    texts = {
+        folder / _INDEX: _OUR_INDEX,
+        folder / "unet/config.json": config_to_diffusers(net.config, model.size[1:]),
+        folder / "scheduler/scheduler_config.json": schedule_to_diffusers(model),
+    }
+    weights = folder / "unet" / _THEIR_WEIGHTS
+    have = {path for path in folder.rglob("*") if path.is_file()}
+    ours = _INDEX in {path.name for path in have} and have <= {*texts, weights}
+    if have and not (ours and _read_json(folder / _INDEX) == _OUR_INDEX):
+        raise FileExistsError(f"{folder} holds something else; give a new folder")
+    for path, values in texts.items():
+        text = json.dumps(values, indent=2) + "\n"
+        write_whole(path, partial(Path.write_text, data=text, encoding="utf-8"))
+    named = weights_to_diffusers(net.state_dict())
+    named = {name: v.detach().cpu().contiguous() for name, v in named.items()}
+    write_whole(weights, partial(save_file, named, metadata={"format": "pt"}))
+    return folder
 
 
 # chapters/85-exchanging-weights.md
 def load_model(
-    name: str | Path, *, device: str = "cpu", net: nn.Module | None = None
+    name: str | Path,
+    *,
+    device: str = "cpu",
+    average: bool = True,
+    net: nn.Module | None = None,
 ) -> Denoiser:
-    """Stub.
+    """The denoiser in a run, a checkpoint, a folder, or a name hub:OWNER/MODEL.
+
+    `average` chooses between the weights of a run; `net` takes those of your network.
+    Raises OSError when there is no such model, ValueError when it cannot be used.
 
     Explained in appendix F, Exchanging weights.
     """
-    path = Path(name)
+    where, path = pick_device(device), _local(name)
     if path.is_file() or holds_run(path):
-        return read_run(path, net=net).to(device)
-    return read_model(path, net).to(device)
+        return read_run(path, average, net).to(where)
+    about = _read_json(path / CONFIG) if (path / CONFIG).exists() else {}
+    if about.get("library_name") == "ddpm_lit":
+        try:
+            model = build_model(_upgraded(about), _read_tensors(path / WEIGHTS), net)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return model.to(where)
+    if net is not None:
+        raise ValueError(f"{name} is of diffusers, and brings its own network")
+    return from_diffusers(path, None, device, average=average)
 
 
-def from_diffusers(name: Any) -> Denoiser:
-    """Stub.
-
-    Explained in appendix F, Exchanging weights.
-    """
-    raise NotImplementedError
-
-
-def to_diffusers(model: Denoiser, out: Any) -> None:
-    """Stub.
-
-    Explained in appendix F, Exchanging weights.
-    """
-    save_model(model, out)
-
-
-def to_folder(model: Denoiser, out: Any) -> None:
-    """Stub.
-
-    Explained in appendix F, Exchanging weights.
-    """
-    save_model(model, out)
+def _upgraded(about: dict[str, Any]) -> dict[str, Any]:
+    """A model's description in the form of today, from that or the first form."""
+    form = about.get("format", 1)
+    if form not in (1, 2):
+        raise ValueError(f"format {form} is unknown here; update ddpm_lit")
+    if form == 2:
+        return about
+    new = {"format": 2, "network": "UNet", "objective": "noise", **about}
+    image, net = new.pop("image_size", None), new.get("model")
+    if not isinstance(image, list) or not isinstance(net, dict):
+        raise ValueError("'image_size' or 'model' is missing")
+    return {**new, "size": [net.get("in_channels"), *image]}

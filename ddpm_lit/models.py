@@ -72,6 +72,11 @@ def build_model(
     for name in sorted({*about} ^ known):
         what = "is unknown here; update ddpm_lit" if name in about else "is missing"
         raise ValueError(f"{name!r} {what}")
+    if about["format"] != 2:
+        raise ValueError(f"format {about['format']!r} is unknown here; update ddpm_lit")
+    whole = all(type(n) is int and n > 0 for n in about["size"])
+    if type(about["clip"]) is not bool or not whole:
+        raise ValueError("clip must be true or false, size a list of whole numbers")
     if net is None and about["network"] != "UNet":
         raise ValueError(f"it holds a {about['network']}; give such a network as net")
     named = dict(named)
@@ -97,10 +102,14 @@ def build_model(
 def save_model(model: Denoiser, folder: str | Path) -> Path:
     """Write config.json and model.safetensors; returns the folder.
 
-    Raises ValueError as `describe_model` does, OSError when the disk refuses.
+    Raises ValueError as `describe_model` does, FileExistsError for a folder that holds
+    anything else, OSError when the disk refuses.
 
     Explained in chapter 8, Training.
     """
+    if others := {p.name for p in Path(folder).glob("*")} - {CONFIG, WEIGHTS}:
+        found = min(others)
+        raise FileExistsError(f"{folder} holds {found}; give a folder of its own")
     folder, text = Path(folder), json.dumps(describe_model(model), indent=2) + "\n"
     named = {**model.net.state_dict(), "betas": model.schedule.beta[1:].double()}
     named = {name: v.detach().cpu().contiguous() for name, v in named.items()}

@@ -10,39 +10,55 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import (
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    UNet2DModel,
+)
 from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.training_utils import EMAModel
 
-from ddpm_lit.elbo import bits_per_dim, gaussian_kl
-from ddpm_lit.forward import q_sample
-from ddpm_lit.hub import (
+from ddpm_lit import (
+    Denoiser,
+    NoiseSchedule,
+    UNet,
+    UNetConfig,
+    bits_per_dim,
+    chain,
+    clipped,
     config_from_diffusers,
     config_to_diffusers,
-    from_diffusers,
-    load_model,
-    schedule_from_diffusers,
-    to_diffusers,
-    weights_to_diffusers,
-)
-from ddpm_lit.networks.unet import UNet, UNetConfig, time_embedding
-from ddpm_lit.parameterization import noise_from_v, v_from_x
-from ddpm_lit.recipes import preset
-from ddpm_lit.sampling import ancestral_step, sample
-from ddpm_lit.schedules import (
-    NoiseSchedule,
     cosine_betas,
+    ddpm,
+    from_diffusers,
+    gaussian_kl,
+    kept_steps,
     linear_betas,
+    load_model,
     make_schedule,
+    q_sample,
     quadratic_betas,
+    sample,
+    schedule_from_diffusers,
     sigmoid_betas,
+    time_embedding,
+    to_diffusers,
+    v_from_x,
+    weights_to_diffusers,
 )
 
 f64 = torch.float64
@@ -86,7 +102,7 @@ def test_jump_and_velocity_agree_with_diffusers():
 
 @pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
-@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("predicts", ["epsilon", "sample", "v_prediction"])
 @pytest.mark.parametrize("t", [1, 2, 40, 500, 1000])
 def test_one_step_agrees_with_diffusers(t, predicts, variance, clip):
     scheduler = DDPMScheduler(
@@ -98,11 +114,11 @@ def test_one_step_agrees_with_diffusers(t, predicts, variance, clip):
     x, noise, answer = torch.rand(3, 8, 1, 4, 4, generator=seeded(t)) * 2 - 1
     z = q_sample(x, t, noise, LINEAR)
     theirs = scheduler.step(answer, t - 1, z, generator=seeded(5)).prev_sample
-    guess = answer if predicts == "epsilon" else noise_from_v(z, answer, t, LINEAR)
     fresh = torch.randn(z.shape, generator=seeded(5))
-    ours = ancestral_step(
-        lambda z, t: guess, z, t, LINEAR, fresh, variance=variance, clip=clip
-    )
+    objective = {"epsilon": "noise", "sample": "x", "v_prediction": "v"}[predicts]
+    model = Denoiser(lambda z, t: answer, LINEAR, objective)
+    predict = clipped(model, LINEAR) if clip else model
+    ours = ddpm(predict, z, t, t - 1, LINEAR, lambda: fresh, [], variance=variance)
     scale = 1 + float(ours.abs().max())
     # Their picture is divided by a root of 0.006 in float32 before it is clipped.
     assert torch.allclose(ours, theirs, atol=2e-4 * scale), "one step back differs"
@@ -118,20 +134,20 @@ def test_chains_agree_with_diffusers(steps):
     theirs = torch.randn(shape, generator=(g := seeded(3)))
     for t in scheduler.timesteps:
         guess = torch.tanh(theirs) * (1 + float(t)) / 1000
-        # They draw no noise in the last step, ours does not use it.
+        # They draw no noise in the last step, nor does ours.
         theirs = scheduler.step(guess, t, theirs, generator=g).prev_sample
 
-    def model(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def net(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return torch.tanh(z) * t[:, None, None, None] / 1000
 
+    noise = partial(torch.randn, shape, generator=seeded(3))
     ours = sample(
-        model,
+        clipped(Denoiser(net, LINEAR), LINEAR),
         LINEAR,
-        shape,
+        noise(),
+        sampler=partial(ddpm, variance="beta_tilde"),
         steps=steps,
-        variance="beta_tilde",
-        generator=seeded(3),
-        progress=False,
+        noise=noise,
     )
     assert torch.allclose(ours, theirs, atol=1e-3), f"a chain of {steps} steps differs"
 
@@ -165,18 +181,16 @@ def test_whole_trajectories_agree_in_float64(variance_type, variance, kind, step
         guess = torch.tanh(2 * theirs)
         theirs = scheduler.step(guess, t, theirs, generator=g).prev_sample
         path.append(theirs)
-    seen: list[torch.Tensor] = []
-    sample(
-        lambda z, t: torch.tanh(2 * z),
+    model = Denoiser(lambda z, t: torch.tanh(2 * z), schedule)
+    path_of_ours = chain(
+        clipped(model, schedule),
         schedule,
-        tuple(start.shape),
+        start,
+        sampler=partial(ddpm, variance=variance),
         steps=steps,
-        init=start,
-        variance=variance,
-        generator=seeded(4),
-        progress=False,
-        on_step=lambda t, z: seen.append(z),
+        noise=partial(torch.randn, start.shape, dtype=f64, generator=seeded(4)),
     )
+    seen = [z for _, z in path_of_ours]
     pairs = list(zip(seen, path, strict=True))
     if variance == "beta" and steps < 1000:
         # With fewer steps theirs adds noise to the finished image: its last t is
@@ -185,6 +199,21 @@ def test_whole_trajectories_agree_in_float64(variance_type, variance, kind, step
         pairs.pop()
     worst = max(float((a - b).abs().max()) for a, b in pairs)
     assert worst < 1e-9, f"somewhere on the way the images differ by {worst:.1e}"
+
+
+@pytest.mark.parametrize("T", [1000, 999, 777, 101])
+def test_trailing_steps_are_those_that_we_keep(T):
+    scheduler = DDPMScheduler(T, timestep_spacing="trailing")
+    for n in range(1, 101):
+        scheduler.set_timesteps(n)
+        theirs, ours = (scheduler.timesteps + 1).tolist(), kept_steps(T, n)[:-1]
+        for k in range(n):
+            # Half-way between two steps, rounding errors decide where theirs goes.
+            tied = 2 * k * T % (2 * n) == n
+            apart = abs(theirs[k] - ours[k])
+            assert apart <= tied, f"step {k} of {n}, T = {T}: {theirs[k]}, {ours[k]}"
+        # Their sum of rounded numbers misses 0 for some n: one step more, at -1.
+        assert theirs[n:] in ([], [0])
 
 
 def test_time_embedding_agrees_with_diffusers():
@@ -304,8 +333,8 @@ def reference(name: str) -> UNet2DModel:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_networks_and_gradients_agree_with_diffusers(name, dtype, bound):
     theirs = reference(name).to(dtype)
-    found = from_diffusers(theirs)
-    ours = found.model.to(dtype).requires_grad_(True)
+    found = from_diffusers(theirs, DDPMScheduler())
+    ours = found.net.to(dtype).requires_grad_(True)
     assert sum(p.numel() for p in ours.parameters()) == theirs.num_parameters()
     z = torch.randn(found.shape(4), generator=seeded(1)).to(dtype)
     t = torch.tensor([1, 2, 500, 1000])
@@ -348,11 +377,153 @@ def test_folders_of_diffusers_are_opened(tmp_path, form):
         save_file(named, path)
     for found in (from_diffusers(tmp_path), load_model(tmp_path)):
         assert found.schedule.T == 50 and found.variance == "beta" and found.clip
-        assert found.image_size == (16, 16)
-        z, t = torch.randn(found.shape(2), generator=seeded(1)), torch.tensor([1, 50])
+        assert found.size == (3, 16, 16) and not found.training
+        assert not any(p.requires_grad for p in found.parameters())
+        assert distance(found, theirs) <= 1e-5
+
+
+def distance(ours: Denoiser, theirs: UNet2DModel) -> float:
+    """How far the answers of two networks are apart."""
+    T = ours.schedule.T
+    z, t = torch.randn(ours.shape(2), generator=seeded(1)), torch.tensor([1, T])
+    with torch.no_grad():
+        return float((ours.net(z, t) - theirs(z, t - 1).sample).abs().max())
+
+
+@pytest.mark.parametrize("predicts", ["epsilon", "sample", "v_prediction"])
+def test_what_a_network_predicts_goes_both_ways(tmp_path, predicts):
+    theirs = reference("no attention")
+    scheduler = DDPMScheduler(
+        100,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type=predicts,
+        clip_sample=False,
+    )
+    DDPMPipeline(theirs, scheduler).save_pretrained(tmp_path / "theirs")
+    found = load_model(tmp_path / "theirs")
+    z = torch.randn(found.shape(4), generator=seeded(1))
+    back = to_diffusers(found, tmp_path / "back")
+    again = DDPMPipeline.from_pretrained(back)
+    for t in (1, 30, 99):
         with torch.no_grad():
-            error = float((found.model(z, t) - theirs(z, t - 1).sample).abs().max())
-        assert error <= 1e-5
+            answer, picture = theirs(z, t - 1).sample, found(z, t).x
+            same = again.unet(z, t - 1).sample
+        scale = 1 + float(picture.abs().max())
+        for each, its_answer in ((scheduler, answer), (again.scheduler, same)):
+            guess = each.step(its_answer, t - 1, z).pred_original_sample
+            assert float((picture - guess).abs().max()) <= 1e-4 * scale
+
+
+def test_models_of_diffusers_in_memory_are_opened():
+    theirs = reference("one level, one channel")
+    for scheduler in (DDPMScheduler(50), DDIMScheduler(50)):
+        found = from_diffusers(theirs, scheduler)
+        assert found.size == (1, 7, 9) and found.schedule.T == 50
+        assert distance(found, theirs) <= 1e-5
+    wrapped = torch.nn.DataParallel(theirs)
+    compiled = torch.compile(theirs)
+    for net in (wrapped, compiled, torch.compile(wrapped)):
+        assert distance(from_diffusers(net, DDPMScheduler(50)), theirs) <= 1e-5
+    pipeline = DDIMPipeline(theirs, DDIMScheduler(50))
+    assert distance(from_diffusers(pipeline), theirs) <= 1e-5
+    found = from_diffusers(pipeline, DDPMScheduler(20, variance_type="fixed_large"))
+    assert found.schedule.T == 20 and found.variance == "beta"
+    betas = np.linspace(0.01, 0.2, 30)
+    found = from_diffusers(theirs, DDPMScheduler(30, trained_betas=betas))
+    assert np.array_equal(found.schedule.beta[1:].numpy(), betas)
+    # A copy, not the same memory.
+    theirs.conv_in.bias.data += 1
+    assert distance(found, theirs) > 0.1
+    for nothing in (None, "", torch.nn.Linear(1, 1)):
+        with pytest.raises((ValueError, OSError)):
+            from_diffusers(theirs, nothing)
+    with pytest.raises(ValueError, match="Linear"):
+        from_diffusers(torch.nn.Linear(1, 1), DDPMScheduler())
+
+
+def test_a_checkpoint_of_their_training_example_is_opened(tmp_path):
+    theirs, last = reference("no attention"), reference("no attention")
+    last.conv_in.bias.data += 1
+    average = EMAModel(
+        theirs.parameters(), model_cls=UNet2DModel, model_config=theirs.config
+    )
+    average.save_pretrained(tmp_path / "checkpoint-500" / "unet_ema")
+    last.save_pretrained(tmp_path / "checkpoint-500" / "unet")
+    DDPMScheduler(50).save_pretrained(tmp_path / "scheduler")
+    for scheduler in (tmp_path, tmp_path / "scheduler", DDPMScheduler(50)):
+        for folder in ("checkpoint-500", "checkpoint-500/unet_ema"):
+            found = from_diffusers(tmp_path / folder, scheduler)
+            assert found.schedule.T == 50 and distance(found, theirs) <= 1e-5
+    found = from_diffusers(tmp_path / "checkpoint-500", scheduler, average=False)
+    assert distance(found, last) <= 1e-5
+    with pytest.raises(FileNotFoundError, match="give its scheduler"):
+        from_diffusers(tmp_path / "checkpoint-500" / "unet_ema")
+
+
+def test_a_scheduler_that_is_given_goes_before_the_folders(tmp_path):
+    theirs = reference("no attention")
+    DDPMPipeline(theirs, DDPMScheduler(50)).save_pretrained(tmp_path / "pipeline")
+    file = tmp_path / "other" / "scheduler_config.json"
+    DDIMScheduler(20, clip_sample=False).save_pretrained(file.parent)
+    for given in (file, file.parent, DDPMScheduler(20, clip_sample=False)):
+        found = from_diffusers(tmp_path / "pipeline", given)
+        assert found.schedule.T == 20 and not found.clip
+
+
+def saved(folder: Path, **how: Any) -> UNet2DModel:
+    """A pipeline in a folder; its network is saved as `how` says."""
+    theirs = reference("no attention")
+    DDPMScheduler(50).save_pretrained(folder / "scheduler")
+    theirs.save_pretrained(folder / "unet", **how)
+    return theirs
+
+
+@pytest.mark.parametrize("safe", [True, False])
+@pytest.mark.parametrize("variant", [None, "fp16", "ema"])
+@pytest.mark.parametrize("size", ["10GB", "100KB"])
+def test_every_file_name_of_theirs_is_found(tmp_path, safe, variant, size):
+    theirs = saved(
+        tmp_path, safe_serialization=safe, variant=variant, max_shard_size=size
+    )
+    names = [path.name for path in (tmp_path / "unet").iterdir()]
+    assert any("-00001-of-" in name for name in names) == (size == "100KB")
+    assert distance(from_diffusers(tmp_path), theirs) <= 1e-5
+    if size == "100KB":
+        next((tmp_path / "unet").glob("*-00002-of-*")).unlink()
+        with pytest.raises(FileNotFoundError, match="-00002-of-"):
+            from_diffusers(tmp_path)
+
+
+def test_of_several_variants_the_one_of_most_digits_is_taken(tmp_path):
+    theirs = saved(tmp_path)
+    for variant in ("fp16", "bf16", "fp32", "a_variant"):
+        other = reference("no attention")
+        other.conv_in.bias.data += 1
+        other.save_pretrained(tmp_path / "unet", variant=variant)
+    with pytest.warns(UserWarning, match=r"took diffusion_pytorch_model\.safetensors"):
+        assert distance(from_diffusers(tmp_path), theirs) <= 1e-5
+    # A whole pickle has more digits than half of a safetensors.
+    theirs.save_pretrained(tmp_path / "unet", safe_serialization=False)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink(missing_ok=True)
+    with pytest.warns(UserWarning, match=r"took diffusion_pytorch_model\.bin"):
+        assert distance(from_diffusers(tmp_path), theirs) <= 1e-5
+    name = "diffusion_pytorch_model.{}"
+    (tmp_path / "unet" / name.format("bin")).unlink()
+    (tmp_path / "unet" / name.format("a_variant.safetensors")).unlink()
+    for taken in ("fp32.safetensors", "fp16.safetensors"):
+        with pytest.warns(UserWarning, match=f"took {name.format(taken)}"):
+            from_diffusers(tmp_path)
+        (tmp_path / "unet" / name.format(taken)).unlink()
+    with warnings.catch_warnings(action="error"):  # bf16 is left, and no choice
+        from_diffusers(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_taken_off(tmp_path, prefix):
+    theirs = saved(tmp_path)
+    path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({prefix + k: v for k, v in load_file(path).items()}, path)
+    assert distance(from_diffusers(tmp_path), theirs) <= 1e-5
 
 
 @pytest.mark.parametrize("steps", [20, 5])
@@ -362,8 +533,14 @@ def test_diffusers_opens_and_samples_what_we_write(tmp_path, steps):
     ours = UNet(config).eval()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    schedule = make_schedule("cosine", 20)
-    to_diffusers(ours, schedule, tmp_path, image_size=(8, 8), variance="beta_tilde")
+    model = Denoiser(
+        ours,
+        make_schedule("cosine", 20),
+        size=(1, 8, 8),
+        variance="beta_tilde",
+        clip=True,
+    )
+    to_diffusers(model, tmp_path)
     pipeline = DDPMPipeline.from_pretrained(tmp_path)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
@@ -372,14 +549,14 @@ def test_diffusers_opens_and_samples_what_we_write(tmp_path, steps):
         num_inference_steps=steps,
         output_type="pt",
     ).images
+    noise = partial(torch.randn, model.shape(3), generator=seeded(3))
     mine = sample(
-        ours,
-        schedule,
-        (3, 1, 8, 8),
+        clipped(model, model.schedule),
+        model.schedule,
+        noise(),
+        sampler=partial(ddpm, variance="beta_tilde"),
         steps=steps,
-        variance="beta_tilde",
-        generator=seeded(3),
-        progress=False,
+        noise=noise,
     )
     assert float(((mine + 1) / 2 - theirs).abs().max()) < 1e-3
 
@@ -387,56 +564,150 @@ def test_diffusers_opens_and_samples_what_we_write(tmp_path, steps):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("_class_name", "UNet2DConditionModel"),
+        ("_class_name", None),
         ("class_embed_type", "timestep"),
         ("num_class_embeds", 10),
         ("resnet_time_scale_shift", "scale_shift"),
         ("act_fn", "gelu"),
+        ("mid_block_type", None),
         ("mid_block_scale_factor", 2),
         ("attention_head_dim", 5),
+        ("attention_head_dim", 0),
+        ("attn_norm_num_groups", 8),
         ("out_channels", 6),
         ("down_block_types", ["SkipDownBlock2D", "DownBlock2D"]),
+        ("down_block_types", ["DownBlock2D"]),
         ("up_block_types", ["AttnUpBlock2D", "UpBlock2D"]),
+        ("up_block_types", ["UpBlock2D"]),
+        ("block_out_channels", []),
+        ("block_out_channels", [32, "64"]),
+        ("block_out_channels", 32),
+        ("layers_per_block", "two"),
+        ("layers_per_block", True),
+        ("sample_size", None),
+        ("sample_size", [8, 8, 8]),
+        ("sample_size", 0),
         ("time_embedding_type", "fourier"),
+        ("time_embedding_dim", 7),
+        ("center_input_sample", True),
+        ("downsample_padding", 2),
         ("downsample_type", "resnet"),
+        ("upsample_type", "resnet"),
+        ("freq_shift", 2),
+        ("norm_eps", "small"),
+        ("quantization_config", {"bits": 4}),
+        ("_a_private_field", 1),
         ("a_field_of_tomorrow", 1),
     ],
 )
 def test_a_network_outside_the_family_is_refused_by_field(field, value):
-    fields = {**HO, **blocks(False, False), "block_out_channels": [32, 64]}
-    with pytest.raises(ValueError, match=field):
+    fields = config_to_diffusers(UNetConfig(middle_attention=True), (8, 8))
+    assert config_from_diffusers(fields)
+    with pytest.raises(ValueError, match=field) as caught:
         config_from_diffusers({**fields, field: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["_class_name", "sample_size", "block_out_channels"])
+def test_a_field_that_is_missing_is_named(field):
+    fields = config_to_diffusers(UNetConfig(), (8, 8))
+    del fields[field]
+    with pytest.raises(ValueError, match=field):
+        config_from_diffusers(fields)
+
+
+def test_a_field_that_is_left_out_is_as_in_diffusers():
+    # Only fields that theirs takes may be left out, with the value that theirs has.
+    needed = {"_class_name", "sample_size", "block_out_channels"}
+    needed |= {"down_block_types", "up_block_types"}
+    fields = config_to_diffusers(UNetConfig(in_channels=3, groups=16), (8, 8))
+    bare = {k: v for k, v in fields.items() if k in needed} | {"norm_num_groups": 16}
+    theirs = UNet2DModel.from_config(bare)
+    found = config_from_diffusers(bare)
+    known = {k: v for k, v in theirs.config.items() if k in fields}
+    assert config_from_diffusers({**known, "_class_name": "UNet2DModel"}) == found
+    assert distance(from_diffusers(theirs, DDPMScheduler()), theirs) <= 1e-5
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("prediction_type", "v_prediction"),
+        ("_class_name", None),
+        ("_class_name", "FlowMatchEulerDiscreteScheduler"),
+        ("_class_name", "EDMEulerScheduler"),
+        ("_class_name", "EDMDPMSolverMultistepScheduler"),
+        ("_class_name", "ScoreSdeVeScheduler"),
+        ("_class_name", "KarrasVeScheduler"),
+        ("_class_name", "CMStochasticIterativeScheduler"),
+        ("_class_name", "DPMSolverMultistepScheduler"),
+        ("_class_name", ["DDPMScheduler"]),
+        ("prediction_type", "flow_prediction"),
+        ("prediction_type", None),
+        ("predict_epsilon", False),
         ("variance_type", "learned_range"),
         ("beta_schedule", "stairs"),
+        ("beta_schedule", "laplace"),
+        ("beta_start", "small"),
+        ("beta_start", -0.1),
+        ("beta_end", 1.0),
+        ("beta_end", math.nan),
+        ("trained_betas", 3),
+        ("trained_betas", [0.1] * 9),
+        ("trained_betas", [0.1] * 9 + ["0.1"]),
+        ("num_train_timesteps", 0),
+        ("num_train_timesteps", 10.0),
         ("thresholding", True),
         ("rescale_betas_zero_snr", True),
+        ("clip_sample", "yes"),
+        ("clip_sample_range", 2.0),
+        ("timestep_spacing", "random"),
+        ("use_flow_sigmas", True),
+        ("shift", 3.0),
     ],
 )
 def test_a_scheduler_outside_the_family_is_refused_by_field(field, value):
-    with pytest.raises(ValueError, match=field):
-        schedule_from_diffusers({"num_train_timesteps": 10, field: value})
+    known = {"_class_name": "DDPMScheduler", "num_train_timesteps": 10}
+    assert schedule_from_diffusers(known)
+    with pytest.raises(ValueError, match=field) as caught:
+        schedule_from_diffusers({**known, field: value})
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2"])
-def test_schedules_are_read_from_their_settings(kind):
-    scheduler = DDPMScheduler(100, beta_schedule=kind, variance_type="fixed_small")
-    schedule, variance, clip = schedule_from_diffusers(dict(scheduler.config))
-    theirs = scheduler.alphas_cumprod.double()
-    assert float((schedule.alpha_bar[1:] - theirs).abs().max()) < 1e-6
-    assert variance == "beta_tilde" and clip
+@pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler])
+def test_schedules_are_read_from_their_settings(scheduler, kind):
+    theirs = scheduler(100, beta_schedule=kind, clip_sample=False)
+    about = {**theirs.config, "_class_name": scheduler.__name__}
+    schedule, how = schedule_from_diffusers(about)
+    difference = schedule.alpha_bar[1:] - theirs.alphas_cumprod.double()
+    assert float(difference.abs().max()) < 1e-6
+    assert how == {"objective": "noise", "variance": "beta_tilde", "clip": False}
 
 
-PAPER = preset("cifar10").train.model
+@pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler])
+def test_a_bare_scheduler_is_as_in_diffusers(scheduler):
+    schedule, how = schedule_from_diffusers({"_class_name": scheduler.__name__})
+    about = {**scheduler().config, "_class_name": scheduler.__name__}
+    again, same = schedule_from_diffusers(about)
+    assert torch.equal(schedule.alpha_bar, again.alpha_bar) and how == same
+
+
+PAPER = UNetConfig(
+    in_channels=3,
+    base_channels=128,
+    channel_multipliers=(1, 2, 2, 2),
+    blocks_per_level=2,
+    attention_levels=(1,),
+    middle_attention=True,
+    dropout=0.1,
+    groups=32,
+)
 
 
 def test_the_papers_network_has_as_many_parameters():
     # Ho et al. (2020), appendix B: "35.7 million parameters" for CIFAR-10.
-    theirs = config_to_diffusers(preset("cifar10").train.model, (32, 32))
+    theirs = config_to_diffusers(PAPER, (32, 32))
     with torch.device("meta"):
         networks = UNet(PAPER), UNet2DModel.from_config(theirs)
         ours, theirs = (sum(p.numel() for p in net.parameters()) for net in networks)

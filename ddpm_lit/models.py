@@ -74,8 +74,8 @@ def build_model(
         raise ValueError(f"{name!r} {what}")
     if about["format"] != 2:
         raise ValueError(f"format {about['format']!r} is unknown here; update ddpm_lit")
-    whole = all(type(n) is int and n > 0 for n in about["size"])
-    if type(about["clip"]) is not bool or not whole:
+    fits = all(type(n) is int and n > 0 for n in about["size"])
+    if type(about["clip"]) is not bool or not fits:
         raise ValueError("clip must be true or false, size a list of whole numbers")
     if net is None and about["network"] != "UNet":
         raise ValueError(f"it holds a {about['network']}; give such a network as net")

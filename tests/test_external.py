@@ -32,33 +32,32 @@ from diffusers import (
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.training_utils import EMAModel
 
-from ddpm_lit import (
-    Denoiser,
-    NoiseSchedule,
-    UNet,
-    UNetConfig,
-    bits_per_dim,
-    chain,
-    clipped,
+from ddpm_lit.denoiser import Denoiser
+from ddpm_lit.elbo import bits_per_dim, gaussian_kl
+from ddpm_lit.forward import q_sample
+from ddpm_lit.guidance import clipped
+from ddpm_lit.hub import (
     config_from_diffusers,
     config_to_diffusers,
-    cosine_betas,
-    ddpm,
     from_diffusers,
-    gaussian_kl,
+    load_model,
+    schedule_from_diffusers,
+    to_diffusers,
+    weights_to_diffusers,
+)
+from ddpm_lit.networks.unet import UNet, time_embedding
+from ddpm_lit.parameterization import v_from_x
+from ddpm_lit.recipes import UNetConfig
+from ddpm_lit.samplers import ddpm
+from ddpm_lit.sampling import chain, sample
+from ddpm_lit.schedules import (
+    NoiseSchedule,
+    cosine_betas,
     kept_steps,
     linear_betas,
-    load_model,
     make_schedule,
-    q_sample,
     quadratic_betas,
-    sample,
-    schedule_from_diffusers,
     sigmoid_betas,
-    time_embedding,
-    to_diffusers,
-    v_from_x,
-    weights_to_diffusers,
 )
 
 f64 = torch.float64

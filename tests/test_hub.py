@@ -19,19 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ddpm_lit import (
-    Denoiser,
-    NoiseMLP,
-    UNet,
-    UNetConfig,
-    from_diffusers,
-    hub,
-    load_model,
-    make_schedule,
-    push_model,
-    save_model,
-    to_diffusers,
-)
+from ddpm_lit import hub
+from ddpm_lit.denoiser import Denoiser
+from ddpm_lit.hub import from_diffusers, load_model, push_model, to_diffusers
+from ddpm_lit.models import save_model
+from ddpm_lit.networks.mlp import NoiseMLP
+from ddpm_lit.networks.unet import UNet
+from ddpm_lit.recipes import UNetConfig
+from ddpm_lit.schedules import make_schedule
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 INDEX, NET, SCHEDULER = (

@@ -69,6 +69,21 @@ def test_a_faulty_entry_is_named(book, entry, reason):
     assert said.startswith("chapters/equations.yml:1: ") and reason in said
 
 
+@pytest.mark.parametrize(
+    ("source", "refused"),
+    [
+        ("import torch\ntorch.randn(3)", True),
+        ("import torch\ntorch.randint(1, 9, (3,), generator=None)", False),
+        ("import torch\ntorch.manual_seed(0)\ntorch.randn(3)", False),
+        ("import torch\ndef f():\n    return torch.rand(2)", True),
+    ],
+)
+def test_numbers_that_no_seed_decides_are_named(book, source, refused):
+    said = gates.draw_problems(chapters_of(book(c01_a=chapter_text(("", source)))))
+    assert bool(said) == refused
+    assert not refused or "differ in every build" in said[0]
+
+
 def test_what_is_no_yaml_is_named(book):
     root = book(c01_a=chapter_text(("", "x = 1")))
     with pytest.raises(ValueError, match=r"chapters/equations.yml:1: not YAML"):

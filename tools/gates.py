@@ -347,6 +347,42 @@ def width_problems(chapters: list[Chapter]) -> list[str]:
     ]
 
 
+DRAWS = {"rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli"}
+DRAWS |= {"rand_like", "randn_like"}
+
+
+def draw_problems(chapters: list[Chapter]) -> list[str]:
+    """Random numbers of a chapter that no seed decides: they differ in every build.
+
+    A chapter may seed all that follows by `torch.manual_seed`, or give each draw its
+    generator. Exported code is given its generators by whoever calls it.
+    """
+    problems = []
+    for chapter in chapters:
+        seeded = False
+        for cell in chapter.cells:
+            if not any(word in cell.source for word in ("torch.", "manual_seed")):
+                continue
+            if cell.tagged("export"):
+                continue
+            for call in ast.walk(ast.parse(cell.source)):
+                if not isinstance(call, ast.Call):
+                    continue
+                named = ast.unparse(call.func)
+                if named == "torch.manual_seed":
+                    seeded = True
+                head, _, name = named.rpartition(".")
+                if head != "torch" or name not in DRAWS or seeded:
+                    continue
+                if not any(word.arg == "generator" for word in call.keywords):
+                    problems.append(
+                        f"{chapter.where(cell.line + call.lineno - 1)}: {named} "
+                        "without a generator, and nothing has been seeded; its numbers "
+                        "differ in every build"
+                    )
+    return problems
+
+
 def requirement_name(requirement: str) -> str:
     """`numpy` from `numpy>=1.26`."""
     return re.split(r"[\[<>=!~ ;]", requirement, maxsplit=1)[0]
@@ -419,6 +455,7 @@ def main() -> int:
         "figures saved": lambda: figure_problems(chapters),
         "code fits the page": lambda: width_problems(chapters),
         "chapters numbered": lambda: numbering_problems(chapters),
+        "draws seeded": lambda: draw_problems(chapters),
         "environment.yml": environment_problems,
         "lint": command("-m", "ruff", "check", "--quiet", "."),
         "format": command("-m", "ruff", "format", "--check", "--quiet", "."),

@@ -493,8 +493,7 @@ def train(
         data = data or team.in_turns(partial(open_data, recipe.data))
         data = _placed(replace(data, flips=recipe.data.flips), team)
         model = denoiser or build_denoiser(recipe, data)
-        if isinstance(model.net, UNet):
-            recipe = replace(recipe, model=model.net.config)
+        recipe = _as_it_is(recipe, model)
         fused = team.speed.fused_adam
         state = State.fresh(model, recipe.optim, team, fused)
         board = _summary_writer(recipe)  # refuse before anything is changed
@@ -533,6 +532,14 @@ def build_denoiser(recipe: Recipe, data: Dataset) -> Denoiser:
     d = recipe.diffusion
     schedule, how = make_schedule(d.schedule, d.T), {"variance": d.variance}
     return Denoiser(net, schedule, d.objective, size=data.shape, clip=d.clip, **how)
+
+
+def _as_it_is(recipe: Recipe, model: Denoiser) -> Recipe:
+    """The recipe with what a denoiser, perhaps of one's own, says of itself."""
+    if isinstance(model.net, UNet):
+        recipe = replace(recipe, model=model.net.config)
+    names = {"objective": model.objective, "variance": model.variance}
+    return recipe.changed(T=model.schedule.T, clip=model.clip, **names)
 
 
 def _placed(data: Dataset, team: Team) -> Dataset:

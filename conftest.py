@@ -101,6 +101,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.name in AFTER_THE_BOOK:
             item.add_marker("book")
     first = ["08-training.md", "test_pages.py", "09-sampling.md", "test_lab.py"]
-    first += ["test_wheel.py", "test_scale.py"]
+    first += ["test_wheel.py", "test_team.py", "test_runs.py"]
     order = {name: place for place, name in enumerate(first)}
     items.sort(key=lambda item: order.get(item.path.name, len(first)))

@@ -171,8 +171,8 @@ SHARED = {  # option -> words that stand in its help for train, and for sample
     "--no-clip": ("in [-1, 1]", "to [-1, 1]"),
     "--autocast": ("bfloat16", "bfloat16"),
     "--no-autocast": ("bfloat16", "bfloat16"),
-    "--seed": ("random number", "random number"),
-    "--device": ("auto", "auto"),
+    "--seed": ("decides every", "decides every"),
+    "--device": ("cpu, cuda", "cpu, cuda"),
     "--quiet": ("", ""),
     "--help": ("", ""),
 }

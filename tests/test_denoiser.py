@@ -410,7 +410,7 @@ def test_a_chain_may_begin_anywhere_and_visit_what_it_is_told():
     for wrong in (0, 21, 2.5, [], [3, 5], [21, 1], [3, 0]):
         with pytest.raises(ValueError, match="steps"):
             list(chain(model, S, begun, steps=wrong))
-    with pytest.raises(ValueError, match="start = 21 is not in 1..20"):
+    with pytest.raises(ValueError, match=r"start = 21 is not in 1..20"):
         list(chain(model, S, begun, start=21))
     whole, tables = [z for _, z in chain(model, S, begun)], at_step(S.signal, 3, begun)
     assert len(whole) == 20 and tables.dtype == torch.float64 == whole[0].dtype
@@ -480,12 +480,12 @@ def test_broken_weights_are_named(tmp_path):
             build_model(about, wrong)
     del named["conv_out.bias"]
     save_file(named, tmp_path / WEIGHTS)
-    with pytest.raises(ValueError, match="conv_out.bias"):
+    with pytest.raises(ValueError, match=r"conv_out.bias"):
         read_model(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(b"x" * 100)
     with pytest.raises(ValueError, match=str(tmp_path)):
         read_model(tmp_path)
-    with pytest.raises(OSError, match="config.json"):
+    with pytest.raises(OSError, match=r"config.json"):
         read_model(tmp_path / "nowhere")
 
 

@@ -438,7 +438,8 @@ def test_killed_at_twenty_moments_and_resumed_equals_undisturbed(tmp_path):
 def test_a_signal_saves_and_the_resumed_run_equals_one_that_had_none(
     tmp_path, monkeypatch, stop
 ):
-    how = {"train_steps": 20, "channels_last": True, "dropout": 0.2, "flips": True}
+    how = {"train_steps": 20, "dropout": 0.2, "flips": True}
+    how["channels_last"] = stop == signal.SIGTERM
     calm, broken = (small(tmp_path / name, **how) for name in "ab")
     go(calm)
     at_step(monkeypatch, 12, lambda state: os.kill(os.getpid(), stop))
@@ -492,7 +493,9 @@ def test_a_torn_checkpoint_is_passed_over(run, damage, capsys):
     go(run, resume=True)
     assert "skipping a checkpoint" in capsys.readouterr().err
     assert read_metrics(run.run.out)["step"] == [10, 20, 30, 40]
-    assert path.read_bytes()[-1000:] == whole[-1000:], "not the run that it was"
+    path.with_name("whole").mkdir()
+    path.with_name("whole").joinpath(CHECKPOINT).write_bytes(whole)
+    assert not different(path.parent, path.with_name("whole")), "not the run it was"
 
 
 def test_when_all_are_torn_it_says_so(run):
@@ -751,10 +754,10 @@ def test_what_is_newer_is_called_newer_and_never_thrown_away(run, what, capsys):
     }[what]
     rewritten(path, **new)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="newer|update ddpm_lit") as caught:
+    with pytest.raises(ValueError, match=r"newer|update ddpm_lit") as caught:
         read_run(path)
     assert "damaged" not in str(caught.value)
-    with pytest.raises(ValueError, match="newer|update ddpm_lit"):
+    with pytest.raises(ValueError, match=r"newer|update ddpm_lit"):
         go(run.changed(train_steps=60), resume=True)
     assert path.read_bytes() == before, "a newer checkpoint was replaced"
     assert "damaged" not in capsys.readouterr().err
@@ -785,6 +788,8 @@ def test_foreign_and_incomplete_checkpoints_are_named(run):
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="by something else"):
         read_run(path)
+    with pytest.raises(ValueError, match="by something else"):
+        read_run(path.parent)
     head = {"format": "ddpm_lit 2", "step": "1"}
     save_file({"x": torch.zeros(1)}, path, metadata=head)
     with pytest.raises(ValueError, match="recipe"):

@@ -21,20 +21,25 @@ from export import defined_names
 import ddpm_lit
 from chapters import read_chapters
 from conftest import ROOT, package_files, public_names
-from ddpm_lit.data import load_dataset
+from ddpm_lit.data import to_uint8
+from ddpm_lit.datasets import open_data
+from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.elbo import elbo_terms
 from ddpm_lit.forward import q_sample, q_step
-from ddpm_lit.losses import kl_weight, simple_loss
+from ddpm_lit.images import save_grid
+from ddpm_lit.losses import kl_weight
 from ddpm_lit.mixture import GaussianMixture
-from ddpm_lit.networks.unet import UNet, UNetConfig
+from ddpm_lit.networks.unet import UNet
 from ddpm_lit.posterior import q_posterior
-from ddpm_lit.sampling import ancestral_step, sample, save_grid
+from ddpm_lit.recipes import DataConfig, UNetConfig
+from ddpm_lit.samplers import ddpm
+from ddpm_lit.sampling import Noise, sample
 from ddpm_lit.schedules import (
     NoiseSchedule,
     at_step,
+    kept_steps,
     linear_betas,
     make_schedule,
-    respace,
 )
 from ddpm_lit.training import EMA
 
@@ -94,6 +99,7 @@ def test_every_public_name_is_documented():
 
 # What each declared dependency is imported as.
 RUNTIME = {
+    "filelock": "filelock",
     "matplotlib": "matplotlib",
     "numpy": "numpy",
     "pillow": "PIL",
@@ -108,7 +114,6 @@ EXTRAS = {
     "hub": {"huggingface_hub"},
     "book.plotting": {"seaborn"},
     "book.widgets": {"ipywidgets"},
-    "evaluation": {"scipy"},  # comes with scikit-learn
 }
 
 
@@ -220,13 +225,16 @@ def used_by_chapters() -> set[str]:
 
 def test_only_a_name_that_is_imported_counts_as_called():
     code = (
-        "from ddpm_lit.training import train as learn\nfrom mine import sample\n"
-        "import ddpm_lit.scale as scale\n"
-        "learn(); sample(); self.q_step(); scale.open_run(); q_sample()"
+        "from ddpm_lit.runs import train as learn\nfrom mine import sample\n"
+        "import ddpm_lit.data as data\n"
+        "learn(); sample(); self.q_step(); data.load_digits(); q_sample()"
     )
     tree = ast.parse(code)
     names = imports(tree)
-    assert {names[each] for each in called(tree) & set(names)} == {"train", "open_run"}
+    assert {names[each] for each in called(tree) & set(names)} == {
+        "train",
+        "load_digits",
+    }
 
 
 def test_every_public_function_and_class_is_called_by_a_test():
@@ -244,8 +252,8 @@ S = make_schedule("linear", 10)
 X = torch.zeros(4, 1, 8, 8)
 
 
-def ones(z, t):
-    return torch.ones_like(z)
+ONES = Denoiser(lambda z, t: torch.ones_like(z), S)
+PIXELS = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
@@ -265,31 +273,32 @@ def ones(z, t):
         (lambda: q_sample(X, 1, X[:2], S), "noise has shape (2, 1, 8, 8) but x has"),
         (lambda: q_step(X, 1, X[:2], S), "they must be equal"),
         (lambda: q_posterior(X, X[:2], 1, S), "z has shape"),
-        (lambda: simple_loss(ones, X + 1.5, S), "data range from 1.5 to 1.5"),
-        (lambda: simple_loss(ones, X * math.nan, S), "data range"),
-        (lambda: kl_weight(3, S, "sigma"), "neither 'beta' nor 'beta_tilde'"),
-        (lambda: elbo_terms(ones, X, S, variance="x"), "neither 'beta'"),
-        (lambda: respace(S, 11), "steps = 11 is not in 1..10"),
-        (lambda: sample(ones, S, (1, 2), sampler="magic"), "unknown sampler 'magic'"),
-        (lambda: sample(ones, S, (1, 2), variance="x"), "variance 'x'"),
-        (lambda: sample(ones, S, (1, 2), init=X), "init has shape"),
+        (lambda: to_uint8(X * math.nan), "a picture holds NaN"),
+        (lambda: kl_weight(3, S, "sigma"), "variance 'sigma' is none of beta, beta_t"),
+        (lambda: elbo_terms(ONES, X, variance="x"), "variance 'x' is none of beta"),
+        (lambda: kept_steps(10, 11), "steps = 11 is not a whole number in 1..10"),
+        (lambda: sample(ONES, S, X, steps=0), "steps = 0 is not a whole number"),
+        (lambda: sample(ONES, S, X, start=11), "start = 11 is not in 1..10"),
+        (lambda: Denoiser(ONES, S, "score"), "objective 'score' is none of noise"),
+        (lambda: Denoiser(ONES, S, variance="x"), "variance 'x' is none of beta"),
         (lambda: UNetConfig(base_channels=12), "12 channels cannot be divided"),
         (lambda: UNetConfig(groups=0), "groups = 0 must be at least 1"),
         (lambda: UNetConfig(base_channels=2, groups=1), "base_channels = 2 must be"),
-        (lambda: UNetConfig(channel_multipliers=()), "one positive number per level"),
+        (lambda: UNetConfig(channel_multipliers=()), "channel_multipliers is empty"),
         (lambda: UNetConfig(attention_levels=(7,)), "must lie in 0..1"),
-        (lambda: UNetConfig(dropout=math.nan), "dropout = nan is not in"),
-        (lambda: save_grid(X[:0], "a.png"), "0 images"),
-        (lambda: save_grid(X, "a.jpg"), "a .png"),
+        (lambda: UNetConfig(dropout=math.nan), "dropout = nan must be a finite number"),
+        (lambda: save_grid(PIXELS[:0], "a.png"), "0 images"),
+        (lambda: save_grid(PIXELS, "a.jpg"), "a .png"),
+        (lambda: save_grid(X, "a.png"), "give uint8"),
         (
-            lambda: ancestral_step(ones, X, 2, S, X, variance="Beta"),
-            "'Beta' is neither",
+            lambda: ddpm(ONES, X, 2, 1, S, lambda: X, [], variance="Beta"),
+            "'Beta' is none of beta, beta_tilde",
         ),
         (lambda: UNetConfig().check_size(7, 8), "7 x 8 pixels cannot be halved"),
         (lambda: EMA(torch.nn.Linear(1, 1), 1.0), "ema decay 1.0 is not in"),
         (lambda: GaussianMixture([1, -1], [0, 0], [1, 1]), "positive weights"),
-        (lambda: load_dataset("cats"), "unknown data set 'cats'"),
-        (lambda: load_dataset("digits", "all"), "unknown split 'all'"),
+        (lambda: open_data(DataConfig("cats")), "unknown data set 'cats'"),
+        (lambda: open_data(DataConfig(), "all"), "unknown split 'all'"),
     ],
 )
 def test_bad_input_is_named(call, message):
@@ -331,8 +340,9 @@ def test_coefficients_are_cast_only_at_use():
 
 def test_sampling_is_reproducible_and_ends_without_noise():
     def make(seed):
-        g = torch.Generator().manual_seed(seed)
-        return sample(ones, S, (3, 1, 4, 4), generator=g, progress=False)
+        noise = Noise(seed, range(3), (1, 4, 4))
+        return sample(ONES, S, noise(), noise=noise)
 
     assert torch.equal(make(1), make(1)) and not torch.equal(make(1), make(2))
-    assert float(make(1).abs().max()) <= 1
+    last = ddpm(ONES, X, 1, 0, S, lambda: X * math.nan, [])
+    assert torch.isfinite(last).all(), "the last step adds noise"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
 import ipywidgets
@@ -32,20 +32,16 @@ from ddpm_lit.book.widgets import (
     tabulate_panel,
     value_at,
 )
-from ddpm_lit.cli import build_parser, run_info, run_sample, run_train
+from ddpm_lit.denoiser import check_choice
 from ddpm_lit.elbo import ElboTerms
 from ddpm_lit.forward import check_same_shape
-from ddpm_lit.losses import check_range
-from ddpm_lit.networks.unet import UNetConfig, ho_init
-from ddpm_lit.schedules import make_schedule
-from ddpm_lit.training import (
-    TrainConfig,
-    TrainState,
-    load_checkpoint,
-    pick_device,
-    save_checkpoint,
-    save_loss_curve,
-)
+from ddpm_lit.machine import Machine, pick_device
+from ddpm_lit.networks.fast import fast_arithmetic
+from ddpm_lit.networks.unet import ho_init, repeat_and_convolve
+from ddpm_lit.recipes import Speed, check_settings, setting
+from ddpm_lit.runs import save_loss_curve
+from ddpm_lit.schedules import jump, kept_steps, make_schedule
+from ddpm_lit.training import seed_of
 
 
 @pytest.fixture
@@ -53,13 +49,6 @@ def axes():
     figure, axes = plt.subplots()
     yield axes
     plt.close(figure)
-
-
-TINY = UNetConfig(base_channels=8, channel_multipliers=(1,), groups=4)
-
-
-def tiny(folder) -> TrainConfig:
-    return TrainConfig(out=str(folder), T=10, model=TINY, image_size=(8, 8), steps=4)
 
 
 def test_a_channel_is_asked_for_the_controls_that_it_names():
@@ -142,13 +131,13 @@ def test_a_picture_carries_its_words():
     assert about["image/svg+xml"]["alt"] == data["text/plain"] == "A dot."
 
 
-def test_shapes_and_ranges_are_checked():
+def test_shapes_and_choices_are_checked():
     check_same_shape("a", torch.zeros(2), "b", torch.ones(2))
     with pytest.raises(ValueError, match="they must be equal"):
         check_same_shape("a", torch.zeros(2), "b", torch.zeros(3))
-    check_range(torch.tensor([-1.0, 1.0]), -1, 1)
-    with pytest.raises(ValueError, match="data range from 2"):
-        check_range(torch.tensor([2.0]), -1, 1)
+    check_choice("taste", "salt", ("salt", "sugar"))
+    with pytest.raises(ValueError, match="taste 'sand' is none of salt, sugar"):
+        check_choice("taste", "sand", ("salt", "sugar"))
 
 
 def test_the_bound_is_the_sum_of_its_terms():
@@ -171,32 +160,72 @@ def test_a_device_is_named_or_refused():
         pick_device("hpu")
 
 
-def test_a_state_is_saved_and_comes_back(tmp_path):
-    config = tiny(tmp_path)
-    schedule = make_schedule("cosine", 10)
-    state = TrainState.fresh(config, torch.device("cpu"))
-    path = save_checkpoint(state, config, schedule)
-    found = load_checkpoint(path)
-    assert found.step == 0 and found.shape(3) == (3, 1, 8, 8)
-    assert torch.equal(found.schedule.beta, schedule.beta)
-    saved, loaded = state.ema.model.state_dict(), found.model.state_dict()
-    assert all(torch.equal(saved[name], loaded[name]) for name in saved)
+def test_a_machine_alone_leaves_a_network_as_it_is():
+    machine, net = Machine("cpu"), torch.nn.Linear(1, 1)
+    assert machine.wrap(net) is net and machine.place(torch.ones(1)).item() == 1
+    with machine.arithmetic(), machine.unshared(net):
+        assert (machine.rank, machine.size) == (0, 1)
+
+
+@dataclass(frozen=True)
+class Taste:
+    """A configuration."""
+
+    salt: float = setting(0.5, "how much", least=0, below=1)
+    herbs: tuple[int, ...] = setting((1,), "which", choices=(1, 2))
+
+
+def test_a_configuration_names_what_is_wrong_and_makes_lists_tuples():
+    good = Taste(herbs=[2, 1])  # type: ignore[arg-type]
+    check_settings(good)
+    assert good.herbs == (2, 1)
+    for wrong, said in (
+        (Taste(salt=1.0), "salt = 1.0 must be below 1"),
+        (Taste(salt=-1), "salt = -1 must be at least 0"),
+        (Taste(salt=True), "salt = True must be a finite number"),
+        (Taste(herbs=(3,)), r"herbs = \(3,\) is none of 1, 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            check_settings(wrong)
+
+
+def test_arithmetic_is_put_back_also_after_an_error():
+    cpu, a = torch.device("cpu"), torch.ones(2, 2)
+    with pytest.raises(ZeroDivisionError), fast_arithmetic(Speed(autocast=True), cpu):
+        assert (a @ a).dtype == torch.bfloat16
+        _ = 1 / 0
+    assert (a @ a).dtype == torch.float32
+
+
+def test_an_enlarged_picture_has_each_pixel_four_times():
+    keep = torch.nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    with torch.no_grad():
+        keep.weight.zero_()
+        keep.weight[0, 0, 1, 1] = 1
+    h = torch.arange(4.0).reshape(1, 1, 2, 2)
+    expected = h.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.equal(repeat_and_convolve(h, keep), expected)
+
+
+def test_a_seed_depends_on_its_purpose_and_on_each_number():
+    seeds = {seed_of(*words) for words in (("a", 1, 2), ("a", 12), ("b", 1, 2), ("a",))}
+    assert len(seeds) == 4 and all(0 <= seed < 2**63 for seed in seeds)
+    assert seed_of("a", 1, 2) == seed_of("a", 1, 2)
+
+
+def test_a_jump_of_one_step_is_that_step():
+    schedule = make_schedule("linear", 10)
+    assert kept_steps(10, 10) == list(range(10, -1, -1))
+    a, b, beta, tilde = jump(7, 6, schedule)
+    assert (a, b) == (float(schedule.alpha_bar[7]), float(schedule.alpha_bar[6]))
+    assert beta == pytest.approx(float(schedule.beta[7]))
+    assert tilde == pytest.approx(float(schedule.beta_tilde[7]))
 
 
 def test_the_loss_curve_is_drawn_from_the_metrics(tmp_path):
     lines = [{"step": i, "loss": 1 / i, "seconds": 0.1 * i} for i in (1, 2, 3)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text)
-    drawn = save_loss_curve(tmp_path).read_bytes()
+    save_loss_curve(tmp_path)
+    drawn = (tmp_path / "loss.svg").read_bytes()
     assert ElementTree.fromstring(drawn).tag.endswith("svg")
-    assert save_loss_curve(tmp_path).read_bytes() == drawn
-
-
-def test_the_verbs_of_the_command_line(tmp_path, capsys):
-    folder, grid = str(tmp_path / "run"), str(tmp_path / "grid.png")
-    sizes = ["--base-channels", "8", "--channel-multipliers", "1", "--groups", "4"]
-    words = ["train", "--out", folder, "--steps", "2", "--T", "10", "--quiet", *sizes]
-    run_train(build_parser().parse_args(words))
-    run_sample(build_parser().parse_args(["sample", folder, "--num=2", "--out", grid]))
-    run_info(build_parser().parse_args(["info", folder]))
-    assert "step 2 of 2" in capsys.readouterr().out

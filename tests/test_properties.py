@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.elbo import elbo_terms, gaussian_kl, level_log_prob
 from ddpm_lit.forward import q_sample, q_step
 from ddpm_lit.losses import kl_weight
@@ -19,9 +23,17 @@ from ddpm_lit.parameterization import (
     x_from_v,
 )
 from ddpm_lit.posterior import q_posterior
-from ddpm_lit.sampling import ancestral_step, sample
-from ddpm_lit.schedules import SCHEDULES, NoiseSchedule, make_schedule, respace
-from ddpm_lit.training import learning_rate_factor
+from ddpm_lit.recipes import Optim
+from ddpm_lit.samplers import ddpm
+from ddpm_lit.sampling import sample
+from ddpm_lit.schedules import (
+    SCHEDULES,
+    NoiseSchedule,
+    jump,
+    kept_steps,
+    make_schedule,
+)
+from ddpm_lit.training import Shuffle, learning_rate
 
 f64 = torch.float64
 betas = st.lists(st.floats(1e-6, 0.999), min_size=1, max_size=30)
@@ -99,11 +111,31 @@ def test_kl_is_not_negative_and_zero_only_for_equal_laws(seed, first, second):
 
 
 @given(betas, st.data())
-def test_respacing_keeps_alpha_bar(values, data):
+def test_jumps_over_kept_steps_keep_alpha_bar(values, data):
     s = schedule_of(values)
-    steps = data.draw(st.integers(1, s.T))
-    short, kept = respace(s, steps)
-    assert torch.allclose(short.alpha_bar, s.alpha_bar[kept], rtol=1e-9, atol=0)
+    start = data.draw(st.integers(1, s.T))
+    kept = kept_steps(s.T, data.draw(st.integers(1, start)), start)
+    assert kept[0] == start and kept[-1] == 0
+    assert all(a > b for a, b in pairwise(kept))
+    left = 1.0
+    for t, before in pairwise(kept):
+        a, b, beta, tilde = jump(t, before, s)
+        assert (a, b) == (float(s.alpha_bar[t]), float(s.alpha_bar[before]))
+        assert 0 < beta < 1 and 0 <= tilde <= beta
+        left *= 1 - beta
+    assert abs(left / float(s.alpha_bar[start]) - 1) < 1e-9
+
+
+@given(st.integers(1, 50), st.integers(0, 10**6), st.lists(st.integers(1, 60)))
+def test_every_epoch_has_each_example_once_however_it_is_taken(count, seed, sizes):
+    order, taken, at = Shuffle(count, seed), [], 0
+    for size in sizes:
+        taken += order.take(at, size).tolist()
+        at += size
+    whole = Shuffle(count, seed).take(0, max(at, 1)).tolist()
+    assert taken == whole[:at]
+    for start in range(0, at - count + 1, count):
+        assert sorted(taken[start : start + count]) == list(range(count))
 
 
 @given(st.lists(st.floats(1e-3, 0.9), min_size=2, max_size=8), seeds, st.data())
@@ -185,18 +217,6 @@ def test_the_first_step_back_ends_at_the_picture(values, seed):
     assert torch.allclose(mean, x, atol=1e-9) and float(variance.max()) == 0
 
 
-@given(two_betas, st.data())
-def test_respacing_twice_is_respacing_once(values, data):
-    long = schedule_of([*values, *values])
-    half, kept = respace(long, long.T // 2)
-    steps = data.draw(st.sampled_from([1, half.T]))
-    twice, second = respace(half, steps)
-    once, first = respace(long, steps)
-    assert torch.equal(kept[second], first)
-    assert torch.allclose(twice.alpha_bar, once.alpha_bar, rtol=1e-9, atol=0)
-    assert int(first[0]) == 0 and int(first[-1]) == long.T
-
-
 @given(
     st.integers(2, 300),
     st.floats(-1.5, 1.5),
@@ -219,12 +239,12 @@ def test_the_bound_is_below_the_likelihood(values, seed, variance):
     g = torch.Generator().manual_seed(seed)
     data = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [0.8, 0.0]], [0.3, 0.5])
     x = data.sample(4000, g)
-    for model in (
+    for net in (
         lambda z, t: data.noise(z, t, s),
         lambda z, t: 0.5 * z,
         lambda z, t: torch.zeros_like(z),
     ):
-        terms = elbo_terms(model, x, s, variance=variance, generator=g)
+        terms = elbo_terms(Denoiser(net, s), x, variance=variance, generator=g)
         gap = data.log_prob(x) - terms.bound
         allowed = 5 * float(gap.std()) / len(gap) ** 0.5
         assert float(gap.mean()) > -allowed, "a lower bound lies above the likelihood"
@@ -258,15 +278,15 @@ def test_samplers_have_the_exact_moments_for_gaussian_data(
     s = schedule_of(values)
     data = GaussianMixture([1.0], [center], [spread])
 
-    def model(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return data.noise(z, t, s)
+    model = Denoiser(lambda z, t: data.noise(z, t, s), s)
 
     # Exactly: each step is linear, so two points and one noise give its law.
     mean, total = 0.0, 1.0
     for t in range(s.T, 0, -1):
         z = torch.tensor([[0.0], [1.0], [0.0]], dtype=f64)
         fresh = torch.tensor([[0.0], [0.0], [1.0]], dtype=f64)
-        out = ancestral_step(model, z, t, s, fresh, variance=variance, clip=False)
+        noise = partial(torch.clone, fresh)
+        out = ddpm(model, z, t, t - 1, s, noise, [], variance=variance)
         rest, slope, width = out[0], out[1] - out[0], out[2] - out[0]
         mean, total = float(rest + slope * mean), float(slope**2 * total + width**2)
     exact_mean, exact_total = gaussian_chain(center, spread, s, variance)
@@ -277,12 +297,9 @@ def test_samplers_have_the_exact_moments_for_gaussian_data(
     made = sample(
         model,
         s,
-        (count, 1),
-        init=start,
-        generator=g,
-        clip=False,
-        variance=variance,
-        progress=False,
+        start,
+        sampler=partial(ddpm, variance=variance),
+        noise=lambda: torch.randn(count, 1, dtype=f64, generator=g),
     )
     deviation = exact_total**0.5
     assert abs(float(made.mean()) - exact_mean) < 5 * deviation / count**0.5 + 1e-12
@@ -291,7 +308,9 @@ def test_samplers_have_the_exact_moments_for_gaussian_data(
 
 
 @given(st.integers(1, 400), st.integers(0, 100), st.floats(0, 1), st.data())
-def test_the_learning_rate_is_positive_and_at_most_one(steps, warmup, flat, data):
+def test_the_learning_rate_is_positive_and_at_most_its_highest(
+    steps, warmup, flat, data
+):
+    optim = Optim(steps, warmup_steps=warmup, flat_fraction=flat, learning_rate=0.5)
     step = data.draw(st.integers(0, steps - 1))
-    factor = learning_rate_factor(step, warmup, int(flat * steps), steps)
-    assert 0 < factor <= 1
+    assert 0 < learning_rate(step, optim) <= 0.5

@@ -1,0 +1,516 @@
+"""The command line: what it means, what it refuses, and what it leaves."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from small import (
+    SMALL,
+    WORDS,
+    command,
+    different,
+    environment,
+    finish,
+    partials,
+    refusal,
+    small,
+    tensors,
+    wait_until,
+)
+
+import ddpm_lit
+import ddpm_lit.output as output
+from ddpm_lit.cli import (
+    FROM_DATA,
+    build_parser,
+    main,
+    run_export,
+    run_info,
+    run_sample,
+    run_train,
+)
+from ddpm_lit.data import load_digits
+from ddpm_lit.machine import Machine
+from ddpm_lit.models import WEIGHTS, read_model, save_model
+from ddpm_lit.output import JOB, check_output, missing_pictures, write_samples
+from ddpm_lit.recipes import Recipe, preset
+from ddpm_lit.runs import (
+    CHECKPOINT,
+    RECIPE,
+    build_denoiser,
+    read_head,
+    read_recipe,
+    read_run,
+    state_tensors,
+    train,
+)
+from ddpm_lit.team import Team
+from ddpm_lit.training import State, fit
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The folder of a small run, which no test changes."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train(small(out), progress=False)
+    return out
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_LIT_DATA", str(tmp_path / "cache"))
+
+
+def do(*words: str | Path) -> None:
+    assert main([str(word) for word in words]) == 0
+
+
+# ------------------------------------------------------------------ one training
+
+
+def test_command_line_python_recipe_and_loop_give_the_same_bits(tmp_path):
+    how = {"dropout": 0.1, "flips": True, "train_steps": 20}
+    train(small(tmp_path / "python", **how), progress=False)
+    words = ["--dropout=0.1", "--flips", "--train-steps=20", "--quiet"]
+    do("train", *WORDS, *words, f"--out={tmp_path / 'words'}")
+    for name in ("words", "words/recipe.json", f"words/{CHECKPOINT}"):
+        again = f"--out={tmp_path / 'again'}"
+        do("train", f"--recipe={tmp_path / name}", again, "--quiet", "--overwrite")
+        assert not different(tmp_path / "words", tmp_path / "again")
+    assert not different(tmp_path / "python", tmp_path / "words")
+
+    recipe = read_recipe(tmp_path / "python")
+    data = load_digits()
+    data = type(data)(data.images, data.cond, flips=True)
+    team = Team(CPU)
+    state = State.fresh(build_denoiser(recipe, data), recipe.optim, team)
+    list(fit(state, data, recipe.optim, team))
+    named = tensors(tmp_path / "python")
+    assert all(torch.equal(v, named[k]) for k, v in state_tensors(state).items())
+
+
+def test_the_plain_loop_of_chapter_8_is_a_run_without_switches(tmp_path):
+    plain = {"subpixel": False, "bit_dropout": False, "sdpa": True}
+    recipe = small(tmp_path / "run", **plain, train_steps=10, dropout=0.1)
+    train(recipe, progress=False)
+    state = State.fresh(
+        build_denoiser(recipe, load_digits()), recipe.optim, Machine("cpu")
+    )
+    list(fit(state, load_digits(), recipe.optim))
+    named = tensors(tmp_path / "run")
+    assert all(torch.equal(v, named[k]) for k, v in state_tensors(state).items())
+
+
+def test_the_verbs_can_be_called_by_their_names(tmp_path, trained, capsys):
+    def words(*given: str) -> argparse.Namespace:
+        return build_parser().parse_args(list(given))
+
+    out = str(tmp_path / "run")
+    run_train(words("train", f"--out={out}", "--train-steps=2", *WORDS, "--quiet"))
+    run_sample(words("sample", out, "--num=2", f"--out={tmp_path / 'grid.png'}"))
+    run_info(words("info", out))
+    run_export(words("export", out, str(tmp_path / "model"), "--to=folder"))
+    assert "step 2 of 2" in capsys.readouterr().out
+    named, _ = read_model(tmp_path / "model").net.state_dict(), 0
+    assert all(
+        torch.equal(v, named[k]) for k, v in read_run(out).net.state_dict().items()
+    )
+
+
+# ------------------------------------------------------------------ options
+
+
+def options(verb: str) -> dict[str, argparse.Action]:
+    """Option -> what the parser of a verb knows of it."""
+    verbs = next(a for a in build_parser()._actions if a.dest == "verb")
+    assert isinstance(verbs.choices, dict)
+    found = verbs.choices[verb]._actions
+    return {o: a for a in found for o in a.option_strings if o.startswith("--")}
+
+
+def test_every_option_has_a_meaning_and_its_usual_value():
+    train_options = options("train")
+    for part in fields(Recipe):
+        for each in fields(getattr(Recipe(), part.name)):
+            if each.name in FROM_DATA:
+                continue
+            action = train_options["--" + each.name.replace("_", "-")]
+            assert action.help and action.help.startswith(
+                each.metadata["help"].replace("%", "%%")
+            )
+            assert "(usually " in action.help and action.default is None
+    for verb in ("train", "sample", "info", "export"):
+        for name, action in options(verb).items():
+            assert action.help, f"{verb} {name} says nothing"
+    for name, action in options("sample").items():
+        known = ("(" in action.help) or name in ("--help", "--quiet")
+        assert known, f"sample {name} does not say its usual value"
+
+
+SHARED = {  # option -> words that stand in its help for train, and for sample
+    "--out": ("folder of the run", "folder"),
+    "--batch-size": ("of all processes together", "of all processes together"),
+    "--variance": ("of the sampler's noise", "of the sampler's noise"),
+    "--clip": ("in [-1, 1]", "to [-1, 1]"),
+    "--no-clip": ("in [-1, 1]", "to [-1, 1]"),
+    "--autocast": ("bfloat16", "bfloat16"),
+    "--no-autocast": ("bfloat16", "bfloat16"),
+    "--seed": ("decides every", "decides every"),
+    "--device": ("cpu, cuda", "cpu, cuda"),
+    "--quiet": ("", ""),
+    "--help": ("", ""),
+}
+
+
+def test_no_option_has_two_meanings():
+    one, two = options("train"), options("sample")
+    assert set(one) & set(two) == set(SHARED)
+    for name, (first, second) in SHARED.items():
+        assert first in one[name].help, (name, one[name].help)
+        assert second in two[name].help, (name, two[name].help)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--train-step=3"],
+        ["train", "--over"],
+        ["train", "--learning-rat", "3"],
+        ["train", "--steps=3"],
+        ["train", "--train-steps=many"],
+        ["train", "--train-steps=3.0"],
+        ["train", "--channel-multipliers=a"],
+        ["train", "--preset=digits", "--recipe=x"],
+        ["sample", "x", "--nu=3"],
+        ["sample", "x", "--sampler=magic"],
+        ["sample"],
+        ["fly"],
+        [],
+    ],
+)
+def test_what_the_parser_refuses_is_one_line_and_status_2(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    said = capsys.readouterr()
+    assert stopped.value.code == 2 and said.out == ""
+    assert len(said.err.strip().splitlines()) == 1 and "error: " in said.err
+
+
+def test_bad_values_are_one_line_and_nothing_is_written(tmp_path, capsys, trained):
+    (tmp_path / "file").write_text("x")
+    out = tmp_path / "run"
+    for words, message in (
+        (["train", "--data=cats"], "unknown data set 'cats'"),
+        (["train", f"--data={tmp_path}"], "write folder:"),
+        (["train", "--data=folder:"], "names nothing"),
+        (["train", f"--data=folder:{tmp_path / 'x'}"], "is not a folder"),
+        (["train", "--preset=imagenet"], "unknown preset 'imagenet'"),
+        (["train", "--train-steps=0"], "train_steps = 0"),
+        (["train", "--learning-rate=nan"], "learning_rate = nan"),
+        (["train", "--device=abacus"], "abacus"),
+        (["train", "--resume"], "no run in"),
+        (["train", "--batch-size=9", "--accumulate=2"], "cannot be divided"),
+    ):
+        assert message in refusal(capsys, *words, f"--out={out}")
+    assert "file" in refusal(capsys, "train", *WORDS, f"--out={tmp_path / 'file/run'}")
+    for words, message in (
+        ([tmp_path / "nowhere"], "nowhere"),
+        ([trained, "--num=0"], "--num 0 must be at least 1"),
+        ([trained, "--batch-size=0"], "--batch-size 0"),
+        ([trained, "--steps=0"], "steps = 0"),
+        ([trained, "--steps=21"], "steps = 21"),
+        ([trained, "--device=abacus"], "abacus"),
+    ):
+        assert message in refusal(capsys, "sample", *words, f"--out={out}")
+    assert [p.name for p in tmp_path.iterdir() if p.name != "cache"] == ["file"]
+
+
+def test_a_traceback_is_shown_only_when_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DDPM_LIT_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="cats"):
+        main(["train", "--data=cats"])
+    monkeypatch.delenv("DDPM_LIT_TRACEBACK")
+    refusal(capsys, "train", "--data=cats")
+
+
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"ddpm-lit {ddpm_lit.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["info"], ["train", "--help"]])
+def test_who_reads_no_further_is_no_error(trained, words):
+    """As `| head -1` does, only sooner: nobody reads at all."""
+    words = [*words, str(trained)] if words == ["info"] else words
+    here, there = os.pipe()
+    os.close(here)
+    process = command(*words, stdout=there, stderr=subprocess.PIPE)
+    os.close(there)
+    _, said = process.communicate(timeout=120)
+    assert said == "" and process.returncode in (0, 141, -signal.SIGPIPE)
+
+
+def test_without_a_terminal_plain_lines_and_quiet_says_nothing(tmp_path, capsys):
+    words = ["train", *WORDS, "--train-steps=30"]
+    do(*words, f"--out={tmp_path / 'a'}")
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        f"step {n} of 30" for n in (10, 20, 30)
+    ]
+    assert "loss" in lines[0] and "images/s" in lines[0] and "%|" not in said.err
+    assert said.out.count("\n") == 1 and "samples.png" not in said.out
+    do(*words, f"--out={tmp_path / 'b'}", "--quiet")
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "b" / "samples.png").exists()
+    do(*words, f"--out={tmp_path / 'c'}", "--quiet", "--samples=2")
+    assert (tmp_path / "c" / "samples.png").exists()
+    assert "samples.png" in capsys.readouterr().out
+    do("sample", tmp_path / "b", "--num=2", f"--out={tmp_path / 'x.png'}")
+    assert capsys.readouterr().err == ""
+
+
+def test_info_says_what_a_run_is(trained, capsys):
+    do("info", trained)
+    said = capsys.readouterr().out
+    assert "step 40 of 40" in said and "T = 20" in said and "predicts noise" in said
+    do("info", trained / CHECKPOINT, "--json")
+    about = json.loads(capsys.readouterr().out)
+    assert about["step"] == 40 and about["recipe"]["optim"]["train_steps"] == 40
+    assert about["size"] == [1, 8, 8] and about["network"] == "UNet"
+
+
+def test_a_folder_may_have_a_dot_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    do("train", *WORDS, "--train-steps=10", "--out=lr0.001", "--quiet")
+    assert read_head(tmp_path / "lr0.001" / CHECKPOINT).step == 10
+    do("sample", "lr0.001", "--num=2", "--out=seed1.5", "--quiet")
+    names = sorted(p.name for p in (tmp_path / "seed1.5").iterdir())
+    assert names == ["000000.png", "000001.png", JOB]
+
+
+# ------------------------------------------------------------------ samples
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.glob("*.png")}
+
+
+def test_samples_come_in_three_forms(tmp_path, trained):
+    for place in ("grid.png", "all.npz", "folder"):
+        do("sample", trained, "--num=5", f"--out={tmp_path / place}", "--quiet")
+    stored = np.load(tmp_path / "all.npz")["arr_0"]
+    assert stored.shape == (5, 8, 8, 1)
+    for i in range(5):
+        one = Image.open(tmp_path / "folder" / f"{i:06d}.png")
+        assert np.array_equal(np.asarray(one), stored[i, :, :, 0])
+    assert not partials(tmp_path)
+    for place in ("grid.jpg", "all.npy"):
+        with pytest.raises(ValueError, match="must end in"):
+            check_output(place)
+
+
+def test_sampling_that_was_killed_goes_on_and_makes_the_same(tmp_path, trained):
+    folder, calm = tmp_path / "killed", tmp_path / "calm"
+    words = ["sample", trained, "--num=400", "--batch-size=4", "--quiet"]
+    process = command(*words, f"--out={folder}")
+    wait_until(lambda: len(read_folder(folder)) >= 12, "twelve pictures")
+    process.kill()
+    process.communicate()
+    (folder / "000399.png.partial").write_bytes(b"half")
+    before = read_folder(folder)
+    assert 12 <= len(before) < 400, "it was not killed in the middle"
+    said = finish(command(*words, f"--out={folder}"))
+    assert f"wrote {400 - len(before)} images" in said and f"{len(before)} were" in said
+    do(*words, f"--out={calm}")
+    assert read_folder(folder) == read_folder(calm)
+    assert before.items() <= read_folder(folder).items(), "pictures were made anew"
+    assert not partials(folder)
+
+
+def test_pictures_of_another_job_are_not_mixed(tmp_path, trained, capsys):
+    folder = tmp_path / "folder"
+    words = ["sample", trained, "--num=2", f"--out={folder}", "--quiet"]
+    do(*words)
+    before = read_folder(folder)
+    other = tmp_path / "other"
+    train(small(other, train_steps=10), progress=False)
+    for more, name in (
+        (["--seed=1"], "seed"),
+        (["--steps=5"], "steps"),
+        (["--variance=beta"], "variance"),
+        (["--no-clip"], "clip"),
+    ):
+        assert f"another {name}" in refusal(capsys, *words, *more)
+    said = refusal(capsys, "sample", other, *words[2:])
+    assert "another model" in said and read_folder(folder) == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    for place in ("mine", "mine/letter.txt", "mine/letter.txt/x"):
+        refusal(capsys, *words[:3], f"--out={tmp_path / place}", "--quiet")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / JOB).write_text("{")
+    said = refusal(capsys, *words[:3], f"--out={tmp_path / 'torn'}")
+    assert "torn" in said, "it does not say which file is damaged"
+    do(*words[:2], "--num=3", *words[3:])
+    assert len(read_folder(folder)) == 3
+
+
+def test_a_job_may_be_a_list_of_steps_and_knows_what_it_tells(tmp_path, trained):
+    model, team = read_run(trained), Team(CPU, training=False)
+    for steps in ([20, 9, 1], (20, 9, 1)):
+        made = write_samples(model, 2, tmp_path / "some", team, steps=steps)
+        assert made == (2 if isinstance(steps, list) else 0)
+    job = json.loads((tmp_path / "some" / JOB).read_text())
+    assert missing_pictures(tmp_path / "some", 4, job) == [2, 3]
+
+
+class Labelled(torch.nn.Module):
+    def forward(self, z, t, label=None):
+        return z if label is None else z - label.reshape(-1, 1, 1, 1)
+
+
+def test_pictures_of_other_labels_are_not_mixed(tmp_path, trained):
+    model = read_run(trained).with_net(Labelled())
+    one, team = torch.ones(4), Team(CPU, training=False)
+    write_samples(model, 2, tmp_path / "some", team, label=one)
+    with pytest.raises(FileExistsError, match="label"):
+        write_samples(model, 4, tmp_path / "some", team, label=2 * one)
+
+
+def test_broken_weights_and_broken_pictures_are_errors(tmp_path, trained, capsys):
+    model = read_run(trained)
+    save_model(model, tmp_path / "model")
+    named = load_file(tmp_path / "model" / WEIGHTS)
+    for value in (torch.nan, torch.inf):
+        bad = {**named, "conv_out.bias": torch.full((1,), value)}
+        save_file(bad, tmp_path / "model" / WEIGHTS)
+        for place in ("grid.png", "all.npz", "folder"):
+            words = [tmp_path / "model", "--num=2", f"--out={tmp_path / place}"]
+            assert "NaN or infinity" in refusal(capsys, "sample", *words)
+    # Finite numbers, and still NaN comes out.
+    huge = {k: v if k == "betas" else v * 1e30 for k, v in named.items()}
+    save_file(huge, tmp_path / "model" / WEIGHTS)
+    for place in ("grid.png", "all.npz", "folder"):
+        words = [tmp_path / "model", "--num=2", f"--out={tmp_path / place}", "--quiet"]
+        assert "NaN" in refusal(capsys, "sample", *words)
+    pictures = [p for p in tmp_path.rglob("*") if p.suffix in (".png", ".npz")]
+    assert pictures == [] and not partials(tmp_path)
+
+
+def test_samples_wait_for_no_disk(tmp_path, trained, monkeypatch, capsys):
+    def full(*rest: Any, **more: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(output, "save_pictures", full)
+    monkeypatch.setattr(output, "_rows", full)
+    for place in ("folder", "all.npz"):
+        words = [trained, "--num=2", f"--out={tmp_path / place}", "--quiet"]
+        assert "No space left" in refusal(capsys, "sample", *words)
+    assert not partials(tmp_path)
+
+
+# ------------------------------------------------------------------ own pictures
+
+
+def draw(folder: Path, count: int, *sizes: tuple[int, int], seed: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        height, width = sizes[i % len(sizes)]
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+QUICK = [*WORDS[2:], "--train-steps=4", "--quiet"]
+
+
+def test_pictures_of_any_size_are_trained_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "my cats", 6, (20, 30), (40, 17))
+    do("train", "--data=folder:my cats", "--size=16", *QUICK)
+    said = capsys.readouterr().err
+    assert "6 pictures of 16 x 16, 3 channel(s): a network of" in said
+    assert "4 steps of 8" in said and "runs/my cats" in said, "the choice is not told"
+    recipe = read_recipe(tmp_path / "runs" / "my cats")
+    assert recipe.data.size == 16 and recipe.model.in_channels == 3
+    do("sample", "runs/my cats", "--num=2", "--out=two.png", "--quiet")
+    line = refusal(capsys, "train", "--data=folder:my cats", *QUICK, "--out=other")
+    assert "--size" in line and not Path("other").exists()
+
+
+def test_a_folder_may_move_and_may_not_change(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "cats", 4, (16, 16))
+    do("train", "--data=folder:cats", *QUICK)
+    do("train", "--data=folder:cats", "--resume", "--quiet", "--train-steps=6")
+    shutil.move("cats", "moved")
+    more = ["--resume", "--quiet", "--out=runs/cats"]
+    assert "cats" in refusal(capsys, "train", *more, "--train-steps=6")
+    do("train", "--data=folder:moved", *more, "--train-steps=8")
+    assert read_head(tmp_path / "runs/cats" / CHECKPOINT).step == 8
+    draw(tmp_path / "cats", 4, (16, 16), seed=1)
+    more = [*more, "--data=folder:cats"]
+    capsys.readouterr()
+    assert main(["train", *more, "--train-steps=8"]) == 2
+    assert "are not those that the run began with" in capsys.readouterr().err
+
+
+def test_a_run_within_the_folder_is_no_data_and_a_tilde_is_home(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "cats", 4, (16, 16))
+    do("train", "--data=folder:~/cats", "--out=~/cats/run", *QUICK, "--samples=2")
+    assert (tmp_path / "cats" / "run" / "samples.png").exists()
+    again = ["--data=folder:~/cats", "--out=~/cats/run", "--resume", "--quiet"]
+    do("train", *again, "--train-steps=6")
+    assert read_head(tmp_path / "cats/run" / CHECKPOINT).step == 6
+    do("info", "~/cats/run")
+    do("sample", "~/cats/run", "--num=2", "--out=~/drawn", "--quiet")
+    assert len(read_folder(tmp_path / "drawn")) == 2
+    assert not (tmp_path / "~").exists(), "a folder that is called ~"
+    assert "holds a training run" in refusal(
+        capsys, "train", "--data=folder:cats/run", "--out=x"
+    )
+
+
+def test_a_preset_of_pictures_that_are_others_keeps_to_its_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "cats", 4, (8, 8))
+    do("train", "--preset=digits", "--data=folder:cats", "--out=x", *WORDS, *QUICK[-2:])
+    recipe = read_recipe("x")
+    assert recipe.model.base_channels == 8 and recipe.model.in_channels == 3
+    assert recipe == preset(
+        "digits", **{**SMALL, "train_steps": 4, "out": "x"}
+    ).changed(data="folder:cats", in_channels=3)
+    assert (tmp_path / "x" / RECIPE).exists()
+
+
+def test_python_m_is_the_command_line_too(tmp_path):
+    line = [sys.executable, "-m", "ddpm_lit", "train", "--data=cats"]
+    done = subprocess.run(
+        line, capture_output=True, text=True, env=environment(), cwd=tmp_path
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("ddpm-lit train: error: unknown data set 'cats'")
+    assert list(tmp_path.iterdir()) == []

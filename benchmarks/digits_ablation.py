@@ -10,38 +10,33 @@ learning-rate schedule ends when the time does. Scores are those of chapter 9.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import platform
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ddpm_lit import __version__
+from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.evaluation import DigitJudge
-from ddpm_lit.networks.unet import UNetConfig
-from ddpm_lit.sampling import sample
-from ddpm_lit.training import TrainConfig, load_checkpoint, train
-
-MODEL = UNetConfig()
-
-
-def model(**changes: object) -> dict:
-    """A variant that changes the network."""
-    return {"model": dataclasses.replace(MODEL, **changes)}
-
+from ddpm_lit.guidance import clipped
+from ddpm_lit.recipes import preset
+from ddpm_lit.runs import read_run, train
+from ddpm_lit.samplers import ddpm
+from ddpm_lit.sampling import Noise, sample
 
 VARIANTS: dict[str, dict] = {
     "default": {},
     "default, another seed": {"seed": 1},
-    "two blocks per level": model(blocks_per_level=2),
-    "attention in the middle": model(middle_attention=True),
-    "width 24": model(base_channels=24),
-    "width 32": model(base_channels=32),
+    "two blocks per level": {"blocks_per_level": 2},
+    "attention in the middle": {"middle_attention": True},
+    "width 24": {"base_channels": 24},
+    "width 32": {"base_channels": 32},
     "linear schedule": {"schedule": "linear"},
     "batch 64": {"batch_size": 64},
     "batch 256": {"batch_size": 256},
@@ -54,31 +49,37 @@ VARIANTS: dict[str, dict] = {
 
 def run(changes: dict, seconds: float, folder: str) -> dict:
     """Train one variant for about `seconds` and score it, averaged and last weights."""
-    base = TrainConfig(out=folder, device="cpu")
+    base = preset(
+        "digits", out=folder, device="cpu", samples=0, tensorboard=False, **changes
+    )
     clock = []
     for steps in (5, 10, 50):  # the first run warms up, the others give the slope
         started = time.perf_counter()
-        trial = dataclasses.replace(base, **changes, steps=steps, save_every=10**9)
+        trial = base.changed(train_steps=steps, save_every=10**9)
         train(trial, overwrite=True, progress=False)
         clock.append(time.perf_counter() - started)
     steps = int(seconds / ((clock[2] - clock[1]) / 40))
-    config = dataclasses.replace(base, **changes, steps=steps, save_every=10 * steps)
+    recipe = base.changed(train_steps=steps, save_every=10 * steps)
     started = time.perf_counter()
-    train(config, overwrite=True, progress=False)
+    train(recipe, overwrite=True, progress=False)
     spent, scores = time.perf_counter() - started, {}
     for name, average in (("averaged", True), ("last weights", False)):
-        found = load_checkpoint(folder, average=average)
-        made = sample(
-            found.model,
-            found.schedule,
-            found.shape(1024),
-            steps=100,
-            variance="beta_tilde",
-            generator=torch.Generator().manual_seed(1),
-            progress=False,
-        )
+        made = digits(read_run(folder, average=average))
         scores[name] = {k: round(v, 4) for k, v in JUDGE.score(made).items()}
     return {"steps": steps, "seconds": round(spent, 1), **scores}
+
+
+def digits(model: Denoiser, count: int = 1024) -> torch.Tensor:
+    """Samples in 100 steps, from the same noise for every model."""
+    noise = Noise(1, range(count), model.size)
+    return sample(
+        clipped(model, model.schedule),
+        model.schedule,
+        noise(),
+        sampler=partial(ddpm, variance="beta_tilde"),
+        steps=100,
+        noise=noise,
+    )
 
 
 def main() -> None:

@@ -31,23 +31,17 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_lit import __version__
-from ddpm_lit.hub import config_to_diffusers
+from ddpm_lit.data import Dataset
+from ddpm_lit.denoiser import Denoiser
+from ddpm_lit.guidance import clipped
+from ddpm_lit.networks.fast import BitDropout, plain_attention, subpixel_upsample
 from ddpm_lit.networks.unet import AttentionBlock, ResidualBlock, UNet, Upsample
-from ddpm_lit.recipes import Speed, preset
-from ddpm_lit.sampling import ancestral_step
-from ddpm_lit.scale import (
-    BitDropout,
-    Shuffle,
-    draw_batch,
-    fast_arithmetic,
-    plain_attention,
-    prepare_model,
-    quicken,
-    scaled_step,
-    subpixel_upsample,
-)
-from ddpm_lit.schedules import make_schedule
-from ddpm_lit.training import TrainState
+from ddpm_lit.objectives import Prediction
+from ddpm_lit.recipes import Recipe, Speed, preset
+from ddpm_lit.runs import build_denoiser
+from ddpm_lit.samplers import ddpm
+from ddpm_lit.team import Team
+from ddpm_lit.training import State, fit
 
 Step = Callable[[], None]
 
@@ -55,19 +49,22 @@ Step = Callable[[], None]
 def ours(device: torch.device, batch: int, **switches: bool) -> Step:
     """A whole training step: draw, forward, backward, clip, Adam, average."""
     recipe = preset("cifar10", batch_size=batch, **switches)
-    speed = recipe.speed.on(device)
-    state = TrainState.fresh(recipe.train, device, speed.fused_adam)
-    forward = prepare_model(state, speed)
-    schedule = make_schedule("linear", 1000).to(device)
-    images = pictures().to(device)
-    order = Shuffle(len(images), 0)
+    team = Team(device, speed=recipe.speed)
+    state = fresh(recipe, team, bool(team.speed.fused_adam))
+    at_hand = team.speed.data_on_device
+    images = pictures().to(device) if at_hand else pictures()
+    steps = fit(state, Dataset(images, flips=True), recipe.optim, team)
+    return lambda: next(steps)
 
-    def step() -> None:
-        drawn = draw_batch(images, order, state.step, recipe, state.generator)
-        with fast_arithmetic(speed, device):
-            scaled_step(forward, state, drawn, schedule, recipe, speed)
 
-    return step
+def network(recipe: Recipe) -> Denoiser:
+    """The recipe's denoiser before its training."""
+    return build_denoiser(recipe, Dataset(pictures()))
+
+
+def fresh(recipe: Recipe, team: Team, fused: bool | None = None) -> State:
+    """All that changes while training, before the first step."""
+    return State.fresh(network(recipe), recipe.optim, team, fused)
 
 
 def pictures() -> torch.Tensor:
@@ -81,8 +78,29 @@ def diffusers_network(device: torch.device) -> torch.nn.Module:
     """The same network in diffusers, dropout included."""
     from diffusers import UNet2DModel
 
-    config = config_to_diffusers(preset("cifar10").train.model, (32, 32))
-    return UNet2DModel.from_config(config).to(device)
+    c = preset("cifar10").model
+    kinds = ["Attn" * (i in c.attention_levels) for i in range(len(c.channels))]
+    net = UNet2DModel(
+        sample_size=32,
+        in_channels=c.in_channels,
+        out_channels=c.in_channels,
+        block_out_channels=c.channels,
+        layers_per_block=c.blocks_per_level,
+        down_block_types=[f"{kind}DownBlock2D" for kind in kinds],
+        up_block_types=[f"{kind}UpBlock2D" for kind in kinds[::-1]],
+        add_attention=c.middle_attention,
+        attention_head_dim=c.head_channels,
+        dropout=c.dropout,
+        norm_num_groups=c.groups,
+        norm_eps=c.norm_eps,
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=c.frequency_shift,
+    )
+    with torch.device("meta"):
+        same = sum(p.numel() for p in UNet(c).parameters())
+    assert sum(p.numel() for p in net.parameters()) == same, "another network"
+    return net.to(device)
 
 
 def diffusers_step(
@@ -183,7 +201,7 @@ def shapes(batch: int) -> dict[str, list[list[torch.Size]]]:
         note("sdpa", qkv)
         return plain_attention(*qkv)
 
-    config = preset("cifar10").train.model
+    config = preset("cifar10").model
     with torch.device("meta"):
         net = UNet(config).train()
         for module in net.modules():
@@ -220,7 +238,7 @@ def there_and_back(
 
 def parts_alone(device: torch.device, batch: int) -> dict[str, Callable[[], Step]]:
     """What a switch concerns, alone, as often as a step needs it: off and on."""
-    config = preset("cifar10").train
+    recipe, team = preset("cifar10"), Team(device)
 
     def part(name: str, on: bool, given: list[torch.Size]) -> Callable:
         """The part of the network that gets such inputs, its switch off or on."""
@@ -228,7 +246,7 @@ def parts_alone(device: torch.device, batch: int) -> dict[str, Callable[[], Step
             real = Upsample(given[0][1]).to(device)
             return partial(subpixel_upsample, conv=real.conv) if on else real
         if name == "bit_dropout":
-            return (BitDropout if on else torch.nn.Dropout)(config.model.dropout)
+            return (BitDropout if on else torch.nn.Dropout)(recipe.model.dropout)
         return F.scaled_dot_product_attention if on else plain_attention
 
     def through(name: str, on: bool) -> Step:
@@ -237,14 +255,14 @@ def parts_alone(device: torch.device, batch: int) -> dict[str, Callable[[], Step
         return there_and_back(parts, device)
 
     def update(on: bool) -> Step:
-        state = TrainState.fresh(config, device, fused=on)
-        for parameter in state.model.parameters():
+        state = fresh(recipe, team, fused=on)
+        for parameter in state.denoiser.parameters():
             parameter.grad = torch.randn_like(parameter)
-        return lambda: state.optimizer.step()
+        return lambda: state.adam.step()
 
     def average(on: bool) -> Step:
-        state = TrainState.fresh(config, device)
-        return lambda: state.ema.update(state.model, foreach=on)
+        state = fresh(recipe, team)
+        return lambda: state.ema.update(state.denoiser, foreach=on)
 
     names = ("subpixel", "bit_dropout", "sdpa")
     cases = {name: partial(through, name) for name in names}
@@ -257,20 +275,23 @@ def parts_alone(device: torch.device, batch: int) -> dict[str, Callable[[], Step
 
 
 def our_sampling(device: torch.device, batch: int, **switches: bool) -> Step:
-    """One step back, noise included."""
-    speed = Speed(**switches).on(device)
-    net = quicken(UNet(preset("cifar10").train.model).to(device).eval(), speed)
-    schedule = make_schedule("linear", 1000).to(device)
+    """One step back, noise and clipping included."""
+    team = Team(device, speed=Speed(**switches), training=False)
+    model = network(preset("cifar10")).to(device).eval()
+    working = model.with_net(team.wrap(model.net))
     z = torch.randn(batch, 3, 32, 32, device=device)
 
-    def model(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bool(speed.autocast)):
-            return net(z, t).to(z.dtype)
+    def answer(z: torch.Tensor, t: int) -> Prediction:
+        with team.arithmetic():
+            found = working(team.place(z), t)
+        return Prediction(found.x.to(z.dtype), found.noise.to(z.dtype))
+
+    tables = model.schedule.to("cpu")
+    predict, noise = clipped(answer, model.schedule), partial(torch.randn_like, z)
 
     @torch.no_grad()
     def step() -> None:
-        with fast_arithmetic(speed, device):
-            ancestral_step(model, z, 500, schedule, torch.randn_like(z))
+        ddpm(predict, z, 500, 499, tables, noise, [])
 
     return step
 
@@ -325,10 +346,10 @@ def cases(device: torch.device, batch: int) -> dict[str, dict[str, Callable[[], 
         training["ddpm_lit, bf16, no compile"] = lambda: ours(
             device, batch, autocast=True, **plain
         )
-    usual = Speed(autocast=True).on(device)
+    usual = Team(device, speed=Speed(autocast=True)).speed
     ablation = {"all": lambda: ours(device, batch, autocast=True)}
     for name, on in vars(usual).items():
-        if name in ("tf32", "compile") and not gpu:
+        if name in ("tf32", "compile", "data_on_device") and not gpu:
             continue
         word = "without" if on else "with"
         ablation[f"{word} {name}"] = lambda name=name, on=on: ours(
@@ -426,7 +447,7 @@ def ceiling(device: torch.device) -> dict[str, float]:
 
 def operations() -> float:
     """GFLOP of one forward pass for one image."""
-    config = preset("cifar10").train.model
+    config = preset("cifar10").model
     with torch.device("meta"):
         net = UNet(config)
         z, t = torch.empty(1, 3, 32, 32), torch.ones(1, dtype=torch.int64)

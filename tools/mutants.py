@@ -398,14 +398,14 @@ def main(argv: list[str] | None = None) -> int:
     began = time.perf_counter()
     try:
         mutants = read_catalogue(options.root / "tests" / "mutants.toml")
+        if options.words:
+            mutants = [m for m in mutants if any(w in m.name for w in options.words)]
         book = Book.read(options.root.resolve())
         for mutant in mutants:
             book.validate(mutant)
     except CatalogueError as error:
         print(error, file=sys.stderr)
         return 1
-    if options.words:
-        mutants = [m for m in mutants if any(w in m.name for w in options.words)]
     os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="agg")
     for name in HEAVY:
         importlib.import_module(name)

@@ -44,7 +44,7 @@ def guided(predict: Callable[..., Prediction], scale: float, **cond: Tensor) -> 
     """
 
     def changed(z: Tensor, t: int) -> Prediction:
-        told, free = predict(z, t, **cond), predict(z, t)
-        return Prediction(*(n + scale * (y - n) for y, n in zip(told, free)))
+        pairs = zip(predict(z, t, **cond), predict(z, t), strict=True)
+        return Prediction(*(n + scale * (y - n) for y, n in pairs))
 
     return changed

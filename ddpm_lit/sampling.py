@@ -4,6 +4,7 @@
 
 """Sampling: the one chain from noise to examples."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
@@ -50,9 +51,8 @@ def sample(predict: Predict, schedule: NoiseSchedule, z: Tensor, **how: Any) -> 
 
     Explained in chapter 9, Sampling.
     """
-    for _, z in chain(predict, schedule, z, **how):
-        pass
-    return z
+    [(_, end)] = deque(chain(predict, schedule, z, **how), maxlen=1)
+    return end
 
 
 # chapters/09-sampling.md

@@ -105,6 +105,13 @@ def test_command_line_python_recipe_and_loop_give_the_same_bits(tmp_path):
     assert all(torch.equal(v, named[k]) for k, v in state_tensors(state).items())
 
 
+def test_a_recipe_that_is_not_the_runs_is_not_passed_over(tmp_path, capsys):
+    for name, more in (("one", {}), ("two", {"dropout": 0.3})):
+        train(small(tmp_path / name, train_steps=4, **more), progress=False)
+    words = [f"--recipe={tmp_path / 'two'}", f"--out={tmp_path / 'one'}", "--resume"]
+    assert "dropout was 0.0 and is now 0.3" in refusal(capsys, "train", *words)
+
+
 def test_the_plain_loop_of_chapter_8_is_a_run_without_switches(tmp_path):
     plain = {"subpixel": False, "bit_dropout": False, "sdpa": True}
     recipe = small(tmp_path / "run", **plain, train_steps=10, dropout=0.1)

@@ -182,8 +182,12 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--clip", **switch, help="pictures to [-1, 1] (the model's)")
     parser.add_argument("--autocast", **switch, help="bfloat16 (the device decides)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="(0)")
-    parser.add_argument("--device", metavar="NAME", default="auto", help="(auto)")
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="decides every picture (0)"
+    )
+    parser.add_argument(
+        "--device", metavar="NAME", default="auto", help="cpu, cuda, mps ... (auto)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -205,7 +209,8 @@ def _recipe(args: argparse.Namespace, team: "Team") -> "tuple[Recipe, Dataset | 
     else:
         base = Recipe().changed(out=f"runs/{_folder_name(args.data)}")
     out = Path(args.out or base.run.out).expanduser()
-    if args.resume and (holds_run(out) or (out / RECIPE).exists()):
+    begun = holds_run(out) or (out / RECIPE).exists()
+    if args.resume and begun and not args.recipe:
         return read_recipe(out).changed(**{**given, "out": str(out)}), None
     if own and not (args.preset or args.recipe):
         config = DataConfig(**_only(given, DataConfig))

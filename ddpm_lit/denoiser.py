@@ -46,7 +46,7 @@ class Denoiser(nn.Module):
         self.net: Any = net
         self.schedule, self.objective = schedule, objective
         self.size, self.variance, self.clip = tuple(size), variance, clip
-        self.meaning = objectives()[objective]
+        self.meaning, self.moved = objectives()[objective], schedule
 
     def forward(self, z: Tensor, t: Tensor | int, **cond: Tensor) -> Prediction:
         """What is known of z (B, ...) at step t, an int or (B,)."""
@@ -78,10 +78,10 @@ class Denoiser(nn.Module):
         return Denoiser(net, self.schedule, self.objective, size=self.size, **how)
 
     def _tables(self, z: Tensor) -> NoiseSchedule:
-        """The schedule, which follows its data from device to device."""
-        if self.schedule.device != z.device:
-            self.schedule = self.schedule.to(z.device)
-        return self.schedule
+        """The schedule where the data are; the one that was given stays as it is."""
+        if self.moved.device != z.device:
+            self.moved = self.schedule.to(z.device)
+        return self.moved
 
 
 def check_choice(name: str, value: str, known: Any) -> None:

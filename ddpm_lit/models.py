@@ -25,6 +25,7 @@ __all__ = [
     "CONFIG",
     "WEIGHTS",
     "build_model",
+    "check_description",
     "describe_model",
     "read_model",
     "save_model",
@@ -57,13 +58,8 @@ def describe_model(model: Denoiser) -> dict[str, Any]:
     }
 
 
-def build_model(
-    about: dict[str, Any], named: dict[str, Tensor], net: nn.Module | None = None
-) -> Denoiser:
-    """The denoiser of that description with these numbers, ready to be sampled from.
-
-    `net` takes the weights of a network that is not this book's U-Net. Raises
-    ValueError for a description or numbers that do not fit together, or NaN.
+def check_description(about: dict[str, Any]) -> None:
+    """Raise ValueError for a description that this program does not know all of.
 
     Explained in chapter 8, Training.
     """
@@ -77,6 +73,19 @@ def build_model(
     fits = all(type(n) is int and n > 0 for n in about["size"])
     if type(about["clip"]) is not bool or not fits:
         raise ValueError("clip must be true or false, size a list of whole numbers")
+
+
+def build_model(
+    about: dict[str, Any], named: dict[str, Tensor], net: nn.Module | None = None
+) -> Denoiser:
+    """The denoiser of that description with these numbers, ready to be sampled from.
+
+    `net` takes the weights of a network that is not this book's U-Net. Raises
+    ValueError for a description or numbers that do not fit together, or NaN.
+
+    Explained in chapter 8, Training.
+    """
+    check_description(about)
     if net is None and about["network"] != "UNet":
         raise ValueError(f"it holds a {about['network']}; give such a network as net")
     named = dict(named)

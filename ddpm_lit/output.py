@@ -25,6 +25,7 @@ from ddpm_lit.models import write_whole
 from ddpm_lit.objectives import Prediction
 from ddpm_lit.samplers import Sampler, ddpm
 from ddpm_lit.sampling import Noise, sample
+from ddpm_lit.schedules import kept_steps
 from ddpm_lit.team import Team
 
 __all__ = [
@@ -129,7 +130,7 @@ def write_samples(
 
     Explained in appendix D, Samples by the thousand.
     """
-    path, job = Path(path), _job(model, how)
+    path, job = Path(path).expanduser(), _job(model, how)
     wanted = team.together(lambda: missing_pictures(path, count, job))
     mine = wanted[team.rank :: team.size]
     made = make_pictures(model, mine, team=team, **how)
@@ -175,7 +176,7 @@ def check_output(path: str | Path, job: dict[str, Any] | None = None) -> None:
 
     Explained in appendix D, Samples by the thousand.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix.lower() in (".jpg", ".jpeg", ".gif", ".webp", ".npy", ".zip"):
         raise ValueError(f"{path} must end in .png or .npz, or be the name of a folder")
     if _is_file(path) and path.is_dir():
@@ -187,13 +188,21 @@ def check_output(path: str | Path, job: dict[str, Any] | None = None) -> None:
         return
     if path.is_file() or (any(path.iterdir()) and not (path / JOB).exists()):
         raise FileExistsError(f"{path} exists; give the name of a new folder")
-    before = json.loads((path / JOB).read_text("utf-8")) if any(path.iterdir()) else job
+    before = _read_job(path / JOB) if any(path.iterdir()) else job
     for name in sorted({*before, *job}):
         if before.get(name) != job.get(name):
             raise FileExistsError(
                 f"{path} holds pictures of another {name}: {before.get(name)!r}, now "
                 f"{job.get(name)!r}; give the name of a new folder"
             )
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    """The job that a folder was begun with."""
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}; delete it") from None
 
 
 def _is_file(path: Path) -> bool:
@@ -203,22 +212,31 @@ def _is_file(path: Path) -> bool:
 
 def _job(model: Denoiser, how: dict[str, Any]) -> dict[str, Any]:
     """All that decides the pictures of a job, in words and numbers."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().view(torch.uint8).numpy().data)
-    digest.update(model.schedule.beta.cpu().numpy().data)
+    told = {k: v for k, v in how.items() if isinstance(v, Tensor)}
+    betas = {"betas": model.schedule.beta}
     sampler = how.get("sampler") or partial(ddpm, variance=model.variance)
     called = getattr(sampler, "func", sampler)
     clip, steps = how.get("clip"), how.get("steps")
+    visited = kept_steps(model.schedule.T, steps)  # refuses what cannot be
     return {
-        "model": digest.hexdigest(),
+        "model": _digest({**model.state_dict(), **betas}),
+        "told": _digest(told) if told else None,
         "seed": how.get("seed", 0),
-        "steps": model.schedule.T if steps is None else steps,
+        "steps": visited[:-1] if isinstance(steps, Sequence) else len(visited) - 1,
         "sampler": getattr(called, "__name__", repr(called)),
         **getattr(sampler, "keywords", {}),
         "clip": model.clip if clip is None else clip,
     }
+
+
+def _digest(named: dict[str, Tensor]) -> str:
+    """A hash of tensors and their names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(named.items()):
+        digest.update(name.encode())
+        whole = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(whole.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _rows(path: Path, shape: tuple[int, ...], mode: Any) -> np.ndarray:

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from matplotlib.figure import Figure
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -30,17 +29,26 @@ from ddpm_lit.data import Dataset
 from ddpm_lit.datasets import open_data
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.images import save_grid
-from ddpm_lit.models import build_model, describe_model, write_whole
+from ddpm_lit.models import build_model, check_description, describe_model, write_whole
+from ddpm_lit.networks.fast import quicken
 from ddpm_lit.networks.unet import UNet
 from ddpm_lit.output import draw_images
 from ddpm_lit.recipes import Recipe, recipe_from
 from ddpm_lit.schedules import make_schedule
 from ddpm_lit.team import Team, join_team
-from ddpm_lit.training import State, drawn_from, fit, learning_rate, seed_of
+from ddpm_lit.training import (
+    State,
+    check_shares,
+    drawn_from,
+    fit,
+    learning_rate,
+    seed_of,
+)
 
 __all__ = [
     "CHECKPOINT",
     "Head",
+    "Newer",
     "RECIPE",
     "REPLACED",
     "Run",
@@ -78,6 +86,13 @@ class Head:
     about: dict[str, Any]
     step: int
     identity: str
+
+
+class Newer(ValueError):
+    """A file that a newer ddpm_lit wrote: whole, and not to be replaced.
+
+    Explained in appendix E, A run that loses nothing.
+    """
 
 
 def state_tensors(state: State) -> dict[str, Tensor]:
@@ -138,17 +153,21 @@ def read_head(file: Path) -> Head:
         raise ValueError(f"{file} is damaged or no checkpoint: {error}") from None
     written = about.get("format")
     if written not in ("ddpm_lit 1", "ddpm_lit 2"):
-        newer = str(written).startswith("ddpm_lit")
-        what = "by a newer ddpm_lit" if newer else "by something else"
-        raise ValueError(f"{file} was written {what} (format {written!r})")
+        if str(written).startswith("ddpm_lit"):
+            raise Newer(f"{file} was written by a newer ddpm_lit (format {written!r})")
+        raise ValueError(f"{file} was not written by ddpm_lit (format {written!r})")
     try:
         if written == "ddpm_lit 1":
             return _head_of_format_1(about)
-        recipe = recipe_from(json.loads(about["recipe"]))
-        denoiser = json.loads(about["denoiser"])
-        return Head(recipe, denoiser, int(about["step"]), about["identity"])
+        values, denoiser = json.loads(about["recipe"]), json.loads(about["denoiser"])
+        step, identity = int(about["step"]), about["identity"]
     except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise ValueError(f"{file} is damaged: {error}") from None
+    try:
+        check_description(denoiser)
+        return Head(recipe_from(values), denoiser, step, identity)
+    except (ValueError, TypeError) as error:
+        raise Newer(f"{file}: {error}") from None
 
 
 def _head_of_format_1(about: dict[str, str]) -> Head:
@@ -210,6 +229,8 @@ class Run:
             try:
                 read_head(path)
                 return path
+            except Newer:
+                raise
             except ValueError as error:
                 failure = error if isinstance(failure, OSError) else failure
                 print(f"skipping a checkpoint: {error}", file=sys.stderr)
@@ -241,9 +262,9 @@ class Run:
             )
         elif self.checkpoints():
             self._set_aside()
+        text = json.dumps({"format": 2, **asdict(recipe)}, indent=2) + "\n"
+        write_whole(self.folder / RECIPE, lambda p: p.write_text(text, "utf-8"))
         if not going_on:
-            text = json.dumps({"format": 2, **asdict(recipe)}, indent=2) + "\n"
-            write_whole(self.folder / RECIPE, lambda p: p.write_text(text, "utf-8"))
             keep_metrics(self.folder, 0)
         return going_on
 
@@ -259,7 +280,7 @@ class Run:
                 f"another process is writing to {self.folder}; wait for it, or choose "
                 "another out"
             ) from None
-        for left in self.folder.glob("*.partial"):  # of a process that was killed
+        for left in self.folder.rglob("*.partial"):  # of a process that was killed
             left.unlink(missing_ok=True)
 
     def _set_aside(self) -> None:
@@ -359,8 +380,10 @@ def check_resumable(head: Head, recipe: Recipe, identity: str) -> None:
             f"cannot resume: the pictures of {recipe.data.data} are not those that the "
             "run began with; use those, or another out"
         )
-    if head.recipe.optim.train_steps != recipe.optim.train_steps:
-        last, new = head.recipe.optim, recipe.optim
+    last, new = head.recipe.optim, recipe.optim
+    if head.step >= new.train_steps:
+        print(f"step {head.step:,} is done: nothing is left to train", file=sys.stderr)
+    elif last.train_steps != new.train_steps:
         at = min(head.step, last.train_steps - 1)
         print(
             f"train_steps was {last.train_steps:,} and is now {new.train_steps:,}: "
@@ -391,11 +414,10 @@ def read_run(
     """
     path = Path(path).expanduser()
     file = Run(path).newest() if path.is_dir() else path
-    part = "ema" if average else "model"
-    named = read_tensors(file, part + ".", "betas")
-    numbers = {**_under(part, named), "betas": named["betas"]}
+    part, about = "ema" if average else "model", read_head(file).about
+    numbers = _under(part, read_tensors(file, part + "."))
     try:
-        return build_model(read_head(file).about, numbers, net)
+        return build_model(about, numbers | read_tensors(file, "betas"), net)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 
@@ -428,11 +450,12 @@ def keep_metrics(folder: Path, step: int) -> None:
     Explained in appendix E, A run that loses nothing.
     """
     path, kept = folder / "metrics.jsonl", []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+    text = path.read_text("utf-8", "replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue  # a line torn by a crash
     write_whole(path, lambda part: part.write_text("".join(kept), "utf-8"))
 
@@ -453,6 +476,8 @@ def save_loss_curve(folder: Path) -> None:
 
     Explained in appendix E, A run that loses nothing.
     """
+    from matplotlib.figure import Figure
+
     metrics = read_metrics(folder)
     if not metrics:
         return
@@ -486,15 +511,32 @@ def train(
 
     Explained in appendix E, A run that loses nothing.
     """
-    with (
-        join_team(recipe.run.device, recipe.speed) as team,
-        catch_signals() as asked,
-    ):
-        data = data or team.in_turns(partial(open_data, recipe.data))
+    with join_team(recipe.run.device, recipe.speed) as team:
+        check_shares(recipe.optim, team)
+        if data is None:
+            data = team.in_turns(partial(open_data, recipe.data))
+        if len(data) == 0:
+            raise ValueError(f"the data set {data.name} is empty")
         data = _placed(replace(data, flips=recipe.data.flips), team)
-        model = denoiser or build_denoiser(recipe, data)
-        recipe = _as_it_is(recipe, model)
-        fused = team.speed.fused_adam
+        model = build_denoiser(recipe, data) if denoiser is None else denoiser
+        return _train(recipe, model, data, team, resume, overwrite, progress)
+
+
+def _train(
+    recipe: Recipe,
+    model: Denoiser,
+    data: Dataset,
+    team: Team,
+    resume: bool,
+    overwrite: bool,
+    progress: bool,
+) -> Denoiser:
+    """Train a denoiser on data, in a folder; signals wait for the end of a step."""
+    with catch_signals() as asked:
+        model.size = model.size or data.shape
+        recipe, fused = _as_it_is(recipe, model), team.speed.fused_adam
+        if isinstance(model.net, nn.Module):  # before Adam's memory gets its layout
+            quicken(model.net, team.speed)
         state = State.fresh(model, recipe.optim, team, fused)
         board = _summary_writer(recipe)  # refuse before anything is changed
         run = Run(recipe.run.out)

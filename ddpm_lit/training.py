@@ -25,6 +25,7 @@ __all__ = [
     "PART",
     "Shuffle",
     "State",
+    "check_shares",
     "draw_batch",
     "drawn_from",
     "fit",
@@ -271,13 +272,7 @@ def fit(
     Explained in chapter 8, Training.
     """
     machine = machine or Machine(str(next(state.denoiser.parameters()).device))
-    shares = machine.size * optim.accumulate
-    if optim.batch_size % shares:
-        raise ValueError(
-            f"batch_size = {optim.batch_size} cannot be divided among {machine.size} "
-            f"processes with accumulate = {optim.accumulate}; use a multiple of "
-            f"{shares}"
-        )
+    check_shares(optim, machine)
     net = state.denoiser.net
     working = state.denoiser.with_net(machine.wrap(net))
     order = Shuffle(len(data), optim.seed)
@@ -289,6 +284,21 @@ def fit(
         with drawn_from(dropout, machine.device), machine.threads(net, batch.x):
             found = update(state, batch, working, optim, machine)
         yield found
+
+
+# chapters/08-training.md
+def check_shares(optim: Optim, machine: Machine) -> None:
+    """Raise ValueError when a batch cannot be shared equally.
+
+    Explained in chapter 8, Training.
+    """
+    shares = machine.size * optim.accumulate
+    if optim.batch_size % shares:
+        raise ValueError(
+            f"batch_size = {optim.batch_size} cannot be divided among {machine.size} "
+            f"processes with accumulate = {optim.accumulate}; use a multiple of "
+            f"{shares}"
+        )
 
 
 # chapters/08-training.md

@@ -135,7 +135,7 @@ def write_samples(
     mine = wanted[team.rank :: team.size]
     made = make_pictures(model, mine, team=team, **how)
     if not _is_file(path):
-        team.everyone(lambda: [save_pictures(x, path, numbers) for numbers, x in made])
+        team.everyone(lambda: _save_each(path, made))
         return len(wanted)
     rows = path.with_name(path.name + ".rows.partial")
     shape = tuple(model.shape(count))
@@ -240,6 +240,12 @@ def _rows(path: Path, shape: tuple[int, ...], mode: Any) -> np.ndarray:
     """Pictures that lie in a file and not in the memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return np.memmap(path, np.uint8, mode, shape=shape)
+
+
+def _save_each(path: Path, made: Iterable[tuple[Sequence[int], Tensor]]) -> None:
+    """Write pictures as they come."""
+    for numbers, pictures in made:
+        save_pictures(pictures, path, numbers)
 
 
 def _fill(rows: np.ndarray, made: Iterable[tuple[Sequence[int], Tensor]]) -> None:

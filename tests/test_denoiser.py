@@ -20,10 +20,11 @@ from ddpm_lit.forward import q_sample
 from ddpm_lit.guidance import clipped, guided
 from ddpm_lit.machine import Machine
 from ddpm_lit.mixture import GaussianMixture
-from ddpm_lit.models import check_description, describe_model, (
+from ddpm_lit.models import (
     CONFIG,
     WEIGHTS,
     build_model,
+    check_description,
     describe_model,
     read_model,
     save_model,

@@ -494,10 +494,11 @@ def _hub_name(name: str) -> tuple[str, str | None]:
 def _local(name: str | Path) -> Path:
     """A path as it is; a name on the Hub is fetched into its cache."""
     if not str(name).startswith("hub:"):
-        if not Path(name).exists():
+        path = Path(name).expanduser()
+        if not path.exists():
             hint = "for a model on the Hub write hub:OWNER/MODEL"
             raise FileNotFoundError(f"no folder {name} here; {hint}")
-        return Path(name)
+        return path
     repository, revision = _hub_name(str(name))
     fetch = partial(_ask_hub, "snapshot_download", repository, revision=revision)
     _read_index(Path(fetch(allow_patterns=["*.json"])))

@@ -7,7 +7,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,16 +135,13 @@ def write_samples(
     mine = wanted[team.rank :: team.size]
     made = make_pictures(model, mine, team=team, **how)
     if not _is_file(path):
-        for numbers, pictures in made:
-            save_pictures(pictures, path, numbers)
-        team.together(lambda: None)  # until all have written
+        team.everyone(lambda: _save_each(path, made))
         return len(wanted)
     rows = path.with_name(path.name + ".rows.partial")
     shape = tuple(model.shape(count))
     try:
         team.together(lambda: _rows(rows, shape, "w+"))
-        for numbers, pictures in made:
-            _rows(rows, shape, "r+")[list(numbers)] = pictures.numpy()
+        team.everyone(lambda: _fill(_rows(rows, shape, "r+"), made))
         team.together(lambda: _finish(path, _rows(rows, shape, "c")))
     finally:
         if team.speaks:
@@ -243,6 +240,19 @@ def _rows(path: Path, shape: tuple[int, ...], mode: Any) -> np.ndarray:
     """Pictures that lie in a file and not in the memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return np.memmap(path, np.uint8, mode, shape=shape)
+
+
+def _save_each(path: Path, made: Iterable[tuple[Sequence[int], Tensor]]) -> None:
+    """Write pictures as they come."""
+    for numbers, pictures in made:
+        save_pictures(pictures, path, numbers)
+
+
+def _fill(rows: np.ndarray, made: Iterable[tuple[Sequence[int], Tensor]]) -> None:
+    """Put pictures into their rows."""
+    for numbers, pictures in made:
+        rows[list(numbers)] = pictures.numpy()
+    rows.flush()  # type: ignore[attr-defined]
 
 
 def _finish(path: Path, rows: np.ndarray) -> None:

@@ -381,17 +381,15 @@ def check_resumable(head: Head, recipe: Recipe, identity: str) -> None:
             "run began with; use those, or another out"
         )
     last, new = head.recipe.optim, recipe.optim
+    if last.train_steps != new.train_steps:
+        was = learning_rate(min(head.step, last.train_steps - 1), last)
+        after = f"the learning rate was {was:.2g} at step {head.step:,}"
+        if head.step < new.train_steps:
+            after += f" and goes on at {learning_rate(head.step, new):.2g}"
+        steps = f"{last.train_steps:,} and is now {new.train_steps:,}"
+        print(f"train_steps was {steps}: {after}", file=sys.stderr)
     if head.step >= new.train_steps:
         print(f"step {head.step:,} is done: nothing is left to train", file=sys.stderr)
-    elif last.train_steps != new.train_steps:
-        at = min(head.step, last.train_steps - 1)
-        print(
-            f"train_steps was {last.train_steps:,} and is now {new.train_steps:,}: "
-            f"from step {head.step:,} the learning rate goes on at "
-            f"{learning_rate(head.step, new):.2g}, after "
-            f"{learning_rate(at, last):.2g}",
-            file=sys.stderr,
-        )
 
 
 def holds_run(folder: str | Path) -> bool:

@@ -146,23 +146,28 @@ class Team(Machine):
         """True in every process when `flag` is true in one."""
         return bool(self.mean(torch.tensor(float(flag))) > 0)
 
+    def everyone(self, task: Callable[[], Any]) -> Any:
+        """This process's `task()`, when all have done theirs.
+
+        An error in one process is raised in all.
+        """
+        result, error = None, None
+        try:
+            result = task()
+        except Exception as caught:
+            error = caught
+        failed = [e for e in self.collect(error) if e is not None]
+        if failed:
+            raise failed[0]
+        return result
+
     def in_turns(self, task: Callable[[], Any]) -> Any:
         """This process's `task()`, after that of the first process of its machine.
 
-        So the first can download what the others then find. An error in one process
-        is raised in all.
+        So the first can download what the others then find.
         """
-        result, error = None, None
-        for my_turn in (self.launch.local == 0, self.launch.local != 0):
-            if my_turn:
-                try:
-                    result = task()
-                except Exception as caught:
-                    error = caught
-            failed = [e for e in self.collect(error) if e is not None]
-            if failed:
-                raise failed[0]
-        return result
+        first = self.everyone(task if self.launch.local == 0 else lambda: None)
+        return self.everyone((lambda: first) if self.launch.local == 0 else task)
 
     def collect(self, value: Any) -> list[Any]:
         """The values of all processes, in order of rank."""

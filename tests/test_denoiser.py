@@ -24,6 +24,7 @@ from ddpm_lit.models import (
     CONFIG,
     WEIGHTS,
     build_model,
+    check_description,
     describe_model,
     read_model,
     save_model,
@@ -37,7 +38,16 @@ from ddpm_lit.recipes import Optim, UNetConfig
 from ddpm_lit.samplers import ddpm
 from ddpm_lit.sampling import Noise, chain, sample
 from ddpm_lit.schedules import at_step, make_schedule
-from ddpm_lit.training import EMA, PART, Shuffle, State, draw_batch, fit, update
+from ddpm_lit.training import (
+    EMA,
+    PART,
+    Shuffle,
+    State,
+    check_shares,
+    draw_batch,
+    fit,
+    update,
+)
 
 S = make_schedule("cosine", 20)
 CPU = Machine("cpu")
@@ -468,6 +478,25 @@ def test_a_description_of_tomorrow_is_named(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_model(tmp_path)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_description_knows_nothing_more_and_nothing_less():
+    about = describe_model(tiny())
+    check_description(about)
+    for name in about:
+        with pytest.raises(ValueError, match=f"'{name}' is missing"):
+            check_description({k: v for k, v in about.items() if k != name})
+    for wrong in ({"clip": 3}, {"size": [1, 0, 8]}, {"size": [1, 8.0, 8]}):
+        with pytest.raises(ValueError, match="clip must be"):
+            check_description({**about, **wrong})
+
+
+def test_a_batch_is_shared_equally_or_not_at_all():
+    check_shares(Optim(batch_size=12, accumulate=3), CPU)
+    four = Machine("cpu")
+    four.size = 4
+    with pytest.raises(ValueError, match="a multiple of 12"):
+        check_shares(Optim(batch_size=30, accumulate=3), four)
 
 
 def test_broken_weights_are_named(tmp_path):

@@ -57,6 +57,7 @@ from ddpm_lit.runs import (
     CHECKPOINT,
     RECIPE,
     REPLACED,
+    Newer,
     Run,
     TrainingDiverged,
     build_denoiser,
@@ -206,7 +207,7 @@ def test_a_run_writes_what_it_promises(tmp_path):
     assert style == dict(matplotlib.rcParams)
     names = {p.name for p in out.iterdir()} - {".lock"}
     expected = {CHECKPOINT, "checkpoint-000000030.safetensors", RECIPE, "loss.svg"}
-    expected |= {"metrics.jsonl", "samples.png", "samples", "tensorboard"}
+    expected |= {"metrics.jsonl", "samples.png", "samples", "tensorboard", "data.png"}
     assert names == expected
     sheets = sorted(p.name for p in (out / "samples").iterdir())
     assert sheets == ["000000020.png", "000000040.png"]
@@ -273,7 +274,7 @@ def a_run(folder: Path) -> Callable[[], None]:
 WRITERS: dict[str, Callable[[Path, torch.Tensor], Callable[[], Any]]] = {
     "checkpoint": lambda f, x: a_run(f),
     "model": lambda f, x: partial(
-        save_model, build_denoiser(small(f), load_digits()), f
+        save_model, build_denoiser(small(f), load_digits()), f / "model"
     ),
     "grid": lambda f, x: partial(save_grid, x, f / "grid.png"),
     "npz": lambda f, x: partial(save_npz, [x], 4, f / "all.npz"),
@@ -760,7 +761,7 @@ def test_what_is_newer_is_called_newer_and_never_thrown_away(run, what, capsys):
     }[what]
     rewritten(path, **new)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"newer|update ddpm_lit") as caught:
+    with pytest.raises(Newer, match=r"newer|update ddpm_lit") as caught:
         read_run(path)
     assert "damaged" not in str(caught.value)
     with pytest.raises(ValueError, match=r"newer|update ddpm_lit"):
@@ -792,7 +793,7 @@ def test_foreign_and_incomplete_checkpoints_are_named(run):
     path = Path(run.run.out) / CHECKPOINT
     named = tensors(path.parent)
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="by something else"):
+    with pytest.raises(ValueError, match="was not written by ddpm_lit"):
         read_run(path)
     assert read_run(path.parent).schedule.T == 20, "the checkpoint before is whole"
     head = {"format": "ddpm_lit 2", "step": "1"}

@@ -26,7 +26,8 @@ import torch
 from PIL import Image
 
 import ddpm_lit.datasets as datasets
-from ddpm_lit import DataConfig, Dataset, load_digits, open_data
+from ddpm_lit import DataConfig, Dataset, open_data
+from ddpm_lit.data import load_digits
 from ddpm_lit.datasets import (
     DOWNLOADS,
     check_lost,

@@ -525,3 +525,26 @@ def test_weights_with_half_the_digits_are_added_in_float32(tmp_path):
     save_file(half, tmp_path / WEIGHTS)
     kinds = {p.dtype for p in read_model(tmp_path).parameters()}
     assert kinds == {torch.float32}
+
+
+class Dropping(nn.Module):
+    """Keeps what it drew in each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.drew = nn.Parameter(torch.ones(1)), []
+
+    def forward(self, z, t):
+        self.drew.append(torch.rand(3).tolist())
+        return self.w * z
+
+
+def test_every_step_drops_other_entries_and_the_same_again():
+    drawn = []
+    for seed in (0, 0, 1):
+        net, optim = Dropping(), Optim(train_steps=5, batch_size=4, seed=seed)
+        state = State.fresh(Denoiser(net, S), optim, CPU)
+        assert len(list(fit(state, load_digits(), optim, CPU))) == 5
+        drawn.append(net.drew)
+    assert len({tuple(row) for row in drawn[0]}) == 5, "a mask is used twice"
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -578,6 +578,23 @@ def test_nan_stops_before_it_is_saved(run, monkeypatch):
     assert np.isfinite(read_metrics(folder)["loss"]).all()
 
 
+def test_weights_that_a_step_breaks_are_not_saved(run, monkeypatch):
+    """The loss of that step was still a number."""
+    folder = Path(run.run.out)
+    good = (folder / CHECKPOINT).read_bytes()
+
+    def broken(state, *rest):
+        for found in training.fit(state, *rest):
+            with torch.no_grad():
+                next(state.denoiser.parameters()).fill_(torch.nan)
+            yield found
+
+    monkeypatch.setattr(runs, "fit", broken)
+    with pytest.raises(TrainingDiverged, match="last good checkpoint is kept"):
+        go(run.changed(train_steps=41, save_every=1), resume=True)
+    assert (folder / CHECKPOINT).read_bytes() == good
+
+
 def test_a_run_is_replaced_only_when_asked_and_kept_until_then(run, monkeypatch):
     folder = Path(run.run.out)
     (folder / "notes.txt").write_text("mine")

@@ -27,7 +27,7 @@ from PIL import Image
 
 import ddpm_lit.datasets as datasets
 from ddpm_lit import DataConfig, Dataset, open_data
-from ddpm_lit.data import load_digits
+from ddpm_lit.data import load_digits, to_model_range
 from ddpm_lit.datasets import (
     DOWNLOADS,
     check_lost,
@@ -87,7 +87,7 @@ def test_a_folder_is_decoded_once_and_mapped(photos, cache, capsys):
     again.images[0] = 0  # nobody should, and nobody else would see it
     assert torch.equal(open_data(of(photos)).images, data.images)
     found, cond = data[torch.tensor([5, 0])]
-    assert torch.equal(found, data.images[[5, 0]]) and cond == {}
+    assert torch.equal(found, to_model_range(data.images[[5, 0]])) and cond == {}
     assert len(data) == 6 and data.shape == (3, 8, 8)
 
 
@@ -504,7 +504,7 @@ def test_unknown_sets_and_splits_are_named(photos):
         ({"crop": "yes"}, "crop = 'yes'"),
         ({"flips": 1}, "flips = 1"),
         ({"strict": None}, "strict = None"),
-        ({"colours": "gray"}, "auto, grey or rgb"),
+        ({"colours": "gray"}, "auto, grey, rgb"),
         ({"colours": 3}, "colours = 3"),
         ({"background": "whitish"}, "background = 'whitish'"),
         ({"background": "#ff000080"}, "background = '#ff000080'"),

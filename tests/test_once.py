@@ -35,13 +35,13 @@ EVERYTHING = chapter_text(
     (
         "",
         "from matplotlib import pyplot as plt\n"
-        "from ddpm_lit import picture, save_figure, use_style\n"
+        "from ddpm_lit.book.plotting import picture, save_figure, use_style\n"
         "use_style()\nfigure, axis = plt.subplots()\naxis.plot([1, 2])\n"
         "save_figure(figure, '01-line', 'A line.')",
     ),
     (
         "widget",
-        "from ddpm_lit.widgets import Axis, curve, explore, panel, slider\n"
+        "from ddpm_lit.book.widgets import Axis, curve, explore, panel, slider\n"
         "explore('A line.', panel(curve([0, 1], lambda a: [0, a]), x=Axis('x', 0, 1),"
         " y=Axis('y', 0, 1)), says=lambda a: f'{a}', a=slider('a', 0, 0, 1, 1))",
     ),

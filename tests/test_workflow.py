@@ -69,7 +69,7 @@ def test_jupyterlab_starts_in_a_folder_whose_name_has_a_space(tmp_path):
     jupyter = folder / ".venv/bin/jupyter"
     jupyter.write_text('#!/bin/sh\necho "$JUPYTER_CONFIG_PATH"\necho "$*"\n')
     jupyter.chmod(0o755)
-    (folder / ".venv/.book").touch()  # nothing to install
+    (folder / ".venv/.build").touch()  # nothing to install
     env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
     done = subprocess.run(
         ["make", "lab"], cwd=folder, env=env, capture_output=True, text=True

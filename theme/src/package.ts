@@ -52,7 +52,7 @@ export class Package {
       const source = readFileSync(join(root, file), 'utf8').trimEnd();
       this.add(module, file, source, cells, problems);
     }
-    for (const file of pythonFiles(join(root, name))) {
+    for (const file of name ? pythonFiles(join(root, name)) : []) {
       const known = this.modules.some((module) => module.file === `${name}/${file}`);
       // The front of a folder may be the exporter's own.
       if (!known && !file.endsWith('/__init__.py')) {

@@ -76,6 +76,8 @@ def test_a_faulty_entry_is_named(book, entry, reason):
         ("import torch\ntorch.randint(1, 9, (3,), generator=None)", False),
         ("import torch\ntorch.manual_seed(0)\ntorch.randn(3)", False),
         ("import torch\ndef f():\n    return torch.rand(2)", True),
+        ("import torch\nsample(model, torch.zeros(2))", True),
+        ("import torch\nsample(model, torch.zeros(2), noise=draw)", False),
     ],
 )
 def test_numbers_that_no_seed_decides_are_named(book, source, refused):

@@ -361,24 +361,28 @@ def draw_problems(chapters: list[Chapter]) -> list[str]:
     for chapter in chapters:
         seeded = False
         for cell in chapter.cells:
-            if not any(word in cell.source for word in ("torch.", "manual_seed")):
-                continue
             if cell.tagged("export"):
                 continue
-            for call in ast.walk(ast.parse(cell.source)):
+            try:
+                tree = ast.parse(cell.source)
+            except SyntaxError:  # a magic, which draws nothing
+                continue
+            for call in ast.walk(tree):
                 if not isinstance(call, ast.Call):
                     continue
                 named = ast.unparse(call.func)
                 if named == "torch.manual_seed":
                     seeded = True
                 head, _, name = named.rpartition(".")
-                if head != "torch" or name not in DRAWS or seeded:
-                    continue
-                if not any(word.arg == "generator" for word in call.keywords):
+                given = {word.arg for word in call.keywords}
+                loose = head == "torch" and name in DRAWS and "generator" not in given
+                # The chain draws by itself where it is given no noise.
+                loose |= named in ("chain", "sample") and "noise" not in given
+                if loose and not seeded:
                     problems.append(
                         f"{chapter.where(cell.line + call.lineno - 1)}: {named} "
-                        "without a generator, and nothing has been seeded; its numbers "
-                        "differ in every build"
+                        "without a generator or noise, and nothing has been seeded; "
+                        "its numbers differ in every build"
                     )
     return problems
 

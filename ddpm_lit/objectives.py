@@ -36,8 +36,10 @@ class Prediction(NamedTuple):
 # chapters/06-noise-prediction.md
 @dataclass(frozen=True)
 class Objective:
-    """`target(x, noise, t, schedule)` is what a network should answer;
-    `read(answer, z, t, schedule)` is the Prediction that its answer stands for.
+    """What a network's numbers mean: what it is taught, and how it is read.
+
+    `target(x, noise, t, schedule)` is what it should answer; `read(answer, z, t,
+    schedule)` is the Prediction that its answer stands for.
 
     Explained in chapter 6, Predicting the noise.
     """

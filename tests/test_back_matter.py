@@ -106,7 +106,7 @@ def test_a_name_leads_to_its_cell_and_to_its_uses(site):
     assert 'href="/diffusion-kernel/#def-q_sample"' in entry[0]
     users = re.findall(r'href="/([\w-]+)/#(?:cell|check|export|fig)-', entry[0])
     assert {"noise-prediction", "training"} <= set(users), entry[0]
-    assert 'href="/modules/losses/"' in entry[0]
+    assert 'href="/modules/denoiser/"' in entry[0]
 
 
 @pytest.mark.parametrize("module", package_files())
@@ -129,7 +129,7 @@ def test_a_modules_page_is_its_reference(site, module):
 def test_exported_cells_say_where_they_are_used(site):
     kernel = page(site, "diffusion-kernel")
     line = re.search(r'<p class="used-in">(.*?)</p>', kernel, re.S)
-    assert line and "losses.py" in words(line[1])
+    assert line and "denoiser.py" in words(line[1])
 
 
 def test_every_place_of_the_notes_has_a_row(site):

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
@@ -198,7 +198,8 @@ def _recipe(args: argparse.Namespace, team: "Team") -> "tuple[Recipe, Dataset | 
     from ddpm_lit.recipes import DataConfig, Recipe, preset, presets, suited
     from ddpm_lit.runs import RECIPE, holds_run, read_recipe
 
-    names = {f.name for part in fields(Recipe) for f in fields(_kind(part))}
+    parts = [getattr(Recipe(), part.name) for part in fields(Recipe)]
+    names = {each.name for part in parts for each in fields(part)}
     given = {k: v for k, v in vars(args).items() if k in names and v is not None}
     data, own = None, str(args.data or "").startswith("folder:")
     if args.recipe:
@@ -217,11 +218,6 @@ def _recipe(args: argparse.Namespace, team: "Team") -> "tuple[Recipe, Dataset | 
         data = team.in_turns(partial(open_data, config))
         base = suited(config, data.shape, _folder_name(args.data))
     return base.changed(**given), data
-
-
-def _kind(part: Any) -> Any:
-    """The class of a part of a recipe."""
-    return part.default_factory if part.default_factory is not MISSING else part.type
 
 
 def _only(given: dict[str, Any], kind: Any) -> dict[str, Any]:

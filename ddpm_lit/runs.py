@@ -413,9 +413,10 @@ def read_run(
     path = Path(path).expanduser()
     file = Run(path).newest() if path.is_dir() else path
     part, about = "ema" if average else "model", read_head(file).about
-    numbers = _under(part, read_tensors(file, part + "."))
+    named = read_tensors(file, part + ".", "betas")
+    betas = {k: v for k, v in named.items() if k == "betas"}
     try:
-        return build_model(about, numbers | read_tensors(file, "betas"), net)
+        return build_model(about, _under(part, named) | betas, net)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 

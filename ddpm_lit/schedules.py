@@ -99,9 +99,11 @@ def at_step(table: Tensor, t: Tensor | int, like: Tensor) -> Tensor:
 
     Explained in chapter 1, The forward process.
     """
-    t = t if isinstance(t, Tensor) else operator.index(t)
-    ends = None if isinstance(t, Tensor) else (t, t)
-    if isinstance(t, Tensor):
+    ends = None
+    if not isinstance(t, Tensor):
+        t = operator.index(t)
+        ends = t, t
+    else:
         if t.ndim > 1 or (t.ndim == 1 and len(t) != len(like)):
             raise ValueError(
                 f"t has shape {tuple(t.shape)} for a batch of {len(like)}; "

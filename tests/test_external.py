@@ -47,7 +47,7 @@ from ddpm_lit.hub import (
 )
 from ddpm_lit.networks.unet import UNet, time_embedding
 from ddpm_lit.parameterization import v_from_x
-from ddpm_lit.recipes import UNetConfig
+from ddpm_lit.recipes import UNetConfig, preset
 from ddpm_lit.samplers import ddpm
 from ddpm_lit.sampling import chain, sample
 from ddpm_lit.schedules import (
@@ -692,16 +692,7 @@ def test_a_bare_scheduler_is_as_in_diffusers(scheduler):
     assert torch.equal(schedule.alpha_bar, again.alpha_bar) and how == same
 
 
-PAPER = UNetConfig(
-    in_channels=3,
-    base_channels=128,
-    channel_multipliers=(1, 2, 2, 2),
-    blocks_per_level=2,
-    attention_levels=(1,),
-    middle_attention=True,
-    dropout=0.1,
-    groups=32,
-)
+PAPER = preset("cifar10").model
 
 
 def test_the_papers_network_has_as_many_parameters():

@@ -1,6 +1,7 @@
 # book   execute every chapter and render the book to _build/html
 # test   everything: gates, unit tests, every chapter, the wheel, the commands, mutants
-# mutants  plant known bugs one at a time; each must be found by the check it names
+# mutants  plant known bugs one at a time; each must be found by the check it names;
+#          and slips of the pen in the printed equations
 # pdf    the whole book as one PDF in _build
 # lab    JupyterLab, with the chapters opening as notebooks on double click
 # preview serve the book while it is written: a saved page shows at once

@@ -3,7 +3,8 @@
 A chapter is Markdown; nbval reads notebooks. The collector below hands nbval the
 notebook that jupytext sees, and adds one cell after each solution: it runs the
 exercise's stub in a copy of the notebook's names and asserts that the check
-refuses it. (That the solution passes is asserted in the chapter itself.)
+refuses it. (That the solution passes is asserted in the chapter itself.) One more
+cell at the end moves the live figures, as a reader does who has run all cells.
 
 What the cells put out is kept for the book, when all of them have passed: `make test`
 runs each chapter once, and the pages show that run.
@@ -54,20 +55,46 @@ finally:
     del _refuse_stub
 """
 
+# A figure asks its functions anew when it is moved. They must not read a name that a
+# later cell has bound to something else.
+MOVE_FIGURES = """
+def _move_figures():
+    from ddpm_lit.book.widgets import positions
+    for name, figure in dict(globals()).items():
+        if type(figure).__name__ != "Explorer":
+            continue
+        assert figure._redraw().svg == figure.still.svg, f"{name} has changed"
+        for control in figure.controls.values():
+            start, every = control.value, positions(control)
+            for control.value in (every[0], every[-1], start):
+                assert figure.said()
+
+
+try:
+    _move_figures()
+finally:
+    del _move_figures
+"""
+
 
 def with_stub_checks(notebook: Any) -> Any:
-    """The notebook with a cell after each solution that must refuse the stub."""
-    cells, stubs = [], {}
+    """The notebook with a cell after each solution that must refuse the stub, and one
+    at the end that moves its live figures."""
+    cells, stubs, live = [], {}, False
     for cell in notebook.cells:
         cells.append(cell)
         for tag in cell.metadata.get("tags", []):
             kind, _, name = tag.partition(".")
             if kind == "exercise":
                 stubs[name] = cell.source
+            if tag == "widget":
+                live = True
             if kind == "solution":
                 check = re.findall(r"^(check_\w+)\(", cell.source, re.M)[-1]
                 source = REFUSE_STUB.format(stub=stubs[name], check=check, name=name)
                 cells.append(nbformat.v4.new_code_cell(source))
+    if live:
+        cells.append(nbformat.v4.new_code_cell(MOVE_FIGURES))
     notebook.cells = cells
     return notebook
 
@@ -95,7 +122,7 @@ class ChapterFile(nbval.IPyNbFile):
         self.cells = len(items)
         for item in items:
             line = lines.get(item.cell.source)
-            name = f"line {line}" if line else f"stub after cell {item.cell_num}"
+            name = f"line {line}" if line else f"added after cell {item.cell_num}"
             item.name, item._id = name, coerce_node_id(f"{self.nodeid}::{name}")
             yield item
 

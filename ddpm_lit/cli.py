@@ -2,34 +2,44 @@
 #   chapters/86-command-line.md
 # Do not edit: change the chapter instead.
 
-"""The command line: ddpm-lit train, sample, info and export."""
+"""The command line: ddpm-lit train, sample, evaluate, info and export."""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 __all__ = [
-    "FROM_DATA",
+    "DERIVED",
+    "GRIDS",
     "MODEL_HELP",
     "SAMPLERS",
     "build_parser",
     "main",
+    "run_edit",
+    "run_evaluate",
     "run_export",
     "run_info",
+    "run_inpaint",
     "run_sample",
     "run_train",
+    "run_upscale",
 ]
 
 # chapters/86-command-line.md
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ddpm_lit.data import Dataset
-    from ddpm_lit.recipes import Recipe
+    from ddpm_lit.denoiser import Denoiser
+    from ddpm_lit.recipes import Recipe, UNetConfig
+    from ddpm_lit.samplers import Predict
     from ddpm_lit.team import Team
 
 
@@ -55,12 +65,22 @@ def build_parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"ddpm-lit {ddpm_lit.__version__}"
     )
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="train|sample|info|export"
+        dest="verb",
+        required=True,
+        metavar="train|sample|edit|inpaint|upscale|evaluate|info|export",
     )
     train = "ddpm-lit train [--preset NAME | --recipe FILE] [--data NAME] [options]"
     _add_train(verbs.add_parser("train", help="train a model", usage=train))
     sample = "ddpm-lit sample MODEL [--num N] [--out PLACE] [options]"
     _add_sample(verbs.add_parser("sample", help="make images", usage=sample))
+    edit = "ddpm-lit edit MODEL PICTURE [--strength X] [options]"
+    _add_edit(verbs.add_parser("edit", help="make images like one", usage=edit))
+    fill = "ddpm-lit inpaint MODEL PICTURE --mask FILE [options]"
+    _add_inpaint(verbs.add_parser("inpaint", help="fill a hole", usage=fill))
+    larger = "ddpm-lit upscale MODEL PICTURE [options]"
+    _add_upscale(verbs.add_parser("upscale", help="enlarge one", usage=larger))
+    evaluate = "ddpm-lit evaluate MODEL [--data NAME] [--num N] [options]"
+    _add_evaluate(verbs.add_parser("evaluate", help="score images", usage=evaluate))
     info = verbs.add_parser("info", help="say what a run or a model is")
     info.add_argument("model", help=MODEL_HELP)
     info.add_argument("--json", action="store_true", help="as JSON, and nothing else")
@@ -77,7 +97,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 MODEL_HELP = "folder of a run or of a model, or hub:OWNER/MODEL"
-FROM_DATA = ("in_channels",)  # what the data say, and nobody sets
+# What data, objective and lesson say.
+DERIVED = (
+    *("in_channels", "learn_variance"),
+    *("classes", "label_names", "null_label"),
+    *("image_channels", "levels", "shown"),
+)
 
 
 # chapters/86-command-line.md
@@ -94,7 +119,7 @@ def _add_fields(parser: Any, config: Any) -> None:
     """An option for each field of a configuration, with its meaning and usual value."""
     kinds = get_type_hints(type(config))
     for each in fields(config):
-        if each.name in FROM_DATA:
+        if each.name in DERIVED:
             continue
         kind, value = str(kinds[each.name]), getattr(config, each.name)
         how: dict[str, Any] = {"default": None}
@@ -147,23 +172,115 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 # chapters/86-command-line.md
-SAMPLERS = ("ddpm",)
+SAMPLERS = ("ddpm", "ddim", "heun", "ab2", "dpm2m")
+GRIDS = ("time", "half_log_snr", "karras", "angle")
 
 
 def _add_sample(parser: argparse.ArgumentParser) -> None:
     """Options of `ddpm-lit sample`; what a recipe has too means the same there."""
-    switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction, "default": None}
     parser.add_argument("model", help=MODEL_HELP)
+    _add_count(parser, 64)
+    _add_place(parser, "samples.png")
+    _add_chain(parser)
+
+
+def _add_count(parser: argparse.ArgumentParser, count: int) -> None:
+    """How many images are made."""
     # torchrun takes --num for an option of its own that begins so, hence --count.
-    parser.add_argument(
-        "--num", "--count", metavar="N", type=int, default=64, help="images (64)"
-    )
+    option: dict[str, Any] = {"metavar": "N", "type": int, "default": count}
+    parser.add_argument("--num", "--count", help=f"images ({count})", **option)
+
+
+def _add_place(parser: argparse.ArgumentParser, out: str) -> None:
+    """Where images go."""
     parser.add_argument(
         "--out",
         metavar="PLACE",
-        default="samples.png",
-        help="grid.png, samples.npz or a folder, which is completed (samples.png)",
+        default=out,
+        help=f"grid.png, samples.npz or a folder, which is completed ({out})",
     )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Options of `ddpm-lit evaluate`."""
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument(
+        "--data", metavar="NAME", help="real pictures (those a run was trained on)"
+    )
+    _add_count(parser, 1000)
+    parser.add_argument("--out", metavar="FILE", help="the scores as JSON, a new file")
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        type=_protocol_name,
+        default="principal",
+        help="whose features: principal components of the data, or inception, those of "
+        "papers, for --num 50000; inception:FILE has the weights (principal)",
+    )
+    _add_chain(parser)
+
+
+def _protocol_name(text: str) -> str:
+    """principal, inception or inception:FILE."""
+    if text in ("principal", "inception") or text.startswith("inception:"):
+        return text
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is none of principal, inception, inception:FILE"
+    )
+
+
+def _add_edit(parser: argparse.ArgumentParser) -> None:
+    """Options of `ddpm-lit edit`."""
+    _add_picture(parser, "edited.png")
+    parser.add_argument(
+        "--strength",
+        metavar="X",
+        type=float,
+        default=0.5,
+        help="how much may change: above 0, and 1 is all (0.5)",
+    )
+
+
+def _add_inpaint(parser: argparse.ArgumentParser) -> None:
+    """Options of `ddpm-lit inpaint`."""
+    _add_picture(parser, "filled.png")
+    parser.add_argument(
+        "--mask",
+        metavar="FILE",
+        required=True,
+        help="white where the picture is to be filled, of its size (it must be given)",
+    )
+    parser.add_argument(
+        "--resamples", metavar="N", type=int, default=1, help="times a step is made (1)"
+    )
+    parser.add_argument(
+        "--jump", metavar="N", type=int, default=1, help="steps made again at once (1)"
+    )
+
+
+def _add_upscale(parser: argparse.ArgumentParser) -> None:
+    """Options of `ddpm-lit upscale`."""
+    _add_picture(parser, "upscaled.png")
+    parser.add_argument(
+        "--level",
+        metavar="N",
+        type=int,
+        help="noise put on the picture, as a step, by a model that learned so (0)",
+    )
+
+
+def _add_picture(parser: argparse.ArgumentParser, out: str) -> None:
+    """What the verbs that begin with a picture have in common."""
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("picture", help="a file; the middle square is taken")
+    _add_count(parser, 4)
+    _add_place(parser, out)
+    _add_chain(parser)
+
+
+def _add_chain(parser: argparse.ArgumentParser) -> None:
+    """Options of every verb that makes images."""
+    switch: dict[str, Any] = {"action": argparse.BooleanOptionalAction, "default": None}
     parser.add_argument(
         "--batch-size",
         metavar="N",
@@ -173,12 +290,27 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", metavar="N", type=int, help="of the chain (all)")
     parser.add_argument(
+        "--spacing", choices=GRIDS, default="time", help="of the steps (time)"
+    )
+    parser.add_argument(
         "--sampler", choices=SAMPLERS, default="ddpm", help="how a step is made (ddpm)"
     )
     parser.add_argument(
         "--variance",
-        choices=("beta", "beta_tilde"),
-        help="of the sampler's noise (the model's)",
+        choices=("beta", "beta_tilde", "learned"),
+        help="of the sampler's noise, ddpm's (the model's)",
+    )
+    parser.add_argument(
+        "--eta", metavar="X", type=float, help="share of noise in ddim, 0..1 (0)"
+    )
+    parser.add_argument(
+        "--label", metavar="3,5", help="what they show, by turns (unsaid)"
+    )
+    parser.add_argument(
+        "--guidance",
+        metavar="X",
+        type=float,
+        help="how much the label counts: 1 as trained, more exaggerates (1)",
     )
     parser.add_argument("--clip", **switch, help="pictures to [-1, 1] (the model's)")
     parser.add_argument("--autocast", **switch, help="bfloat16 (the device decides)")
@@ -260,10 +392,10 @@ def _tell_choice(recipe: "Recipe", data: "Dataset") -> None:
     """What was chosen for pictures that have no preset."""
     import torch
 
-    from ddpm_lit.networks.unet import UNet
+    from ddpm_lit.networks.unet import build_unet
 
     with torch.device("meta"):
-        count = sum(p.numel() for p in UNet(recipe.model).parameters())
+        count = sum(p.numel() for p in build_unet(recipe.model).parameters())
     channels, height, width = data.shape
     o = recipe.optim
     print(
@@ -281,38 +413,382 @@ def run_sample(args: argparse.Namespace) -> None:
 
     Explained in appendix G, The command line.
     """
-    for name in ("num", "batch_size"):
-        if getattr(args, name) < 1:
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} {getattr(args, name)} must be at least 1")
-    import ddpm_lit.samplers as samplers
-    from ddpm_lit.hub import load_model
+    _write_images(args, lambda model: {})
+
+
+def _write_images(
+    args: argparse.Namespace, ways: "Callable[[Denoiser], dict[str, Any]]"
+) -> None:
+    """Make images as the options want them, and in the ways of a verb."""
+    _check_counts(args)
     from ddpm_lit.output import check_output, write_samples
-    from ddpm_lit.recipes import Speed
-    from ddpm_lit.team import join_team
 
     check_output(args.out)
-    speed = Speed(autocast=args.autocast)
-    with join_team(args.device, speed, training=False) as team:
-        model = team.in_turns(partial(load_model, args.model, device=str(team.device)))
-        variance = args.variance or model.variance
-        sampler = partial(getattr(samplers, args.sampler), variance=variance)
-        made = write_samples(
-            model,
-            args.num,
-            args.out,
-            team,
-            seed=args.seed,
-            batch_size=max(args.batch_size // team.size, 1),
-            steps=args.steps,
-            sampler=sampler,
-            clip=args.clip,
-            progress=not args.quiet and team.speaks,
-        )
+    with _model_at_work(args) as working:
+        model, team = working
+        found = ways(model)
+        how = _how(args, model, team) | _said(args, model, shown="image" in found)
+        told = {"scale": args.guidance, **found.pop("tell", {})}
+        how |= found | _as_told(**told)
+        made = write_samples(model, args.num, args.out, team, **how)
         if team.speaks:
             left = args.num - made
             there = f", {left} were there" if left else ""
             print(f"wrote {made} images to {args.out}{there}")
+
+
+def run_edit(args: argparse.Namespace) -> None:
+    """Make images like a given one, as far from it as --strength says.
+
+    Explained in appendix G, The command line.
+    """
+
+    def ways(model: "Denoiser") -> dict[str, Any]:
+        given = _opened(args.picture, model)
+        return {"way": partial(_edited, picture=given, strength=args.strength)}
+
+    _write_images(args, ways)
+
+
+def _edited(
+    predict: "Predict", schedule: Any, *, noise: Any, picture: "Tensor", **how: Any
+) -> "Tensor":
+    """Edits of one picture, as many as there are sources of noise."""
+    from ddpm_lit.editing import edit
+
+    x = picture.expand(len(noise.sources), *picture.shape[1:])
+    return edit(predict, schedule, x, noise=noise, **how)
+
+
+def run_inpaint(args: argparse.Namespace) -> None:
+    """Fill the hole of a picture in several ways; the rest stays as it is.
+
+    Explained in appendix G, The command line.
+    """
+
+    def ways(model: "Denoiser") -> dict[str, Any]:
+        from ddpm_lit.conditioning import cut_out
+        from ddpm_lit.datasets import open_mask
+        from ddpm_lit.inpainting import inpaint
+
+        known = _opened(args.picture, model)
+        mask = open_mask(args.mask, args.picture, model.size)[None].to(known)
+        again = {"resamples": args.resamples, "jump": args.jump}
+        found: dict[str, Any] = {
+            "way": partial(inpaint, known=known, mask=mask, **again)
+        }
+        if _shown(model)[0] == "holes":  # it has learned to look at them
+            found["image"] = _repeated(cut_out(known, mask), args.num)
+        return found
+
+    _write_images(args, ways)
+
+
+def run_upscale(args: argparse.Namespace) -> None:
+    """Enlarge a picture, in several ways that all fit it.
+
+    Explained in appendix G, The command line.
+    """
+
+    def ways(model: "Denoiser") -> dict[str, Any]:
+        kind, factor = _shown(model)
+        if "level" not in model.conditions and args.level is not None:
+            raise ValueError(f"--level means nothing to {args.model}")
+        return _larger(args, model, factor) if kind == "smaller" else _bent(args, model)
+
+    _write_images(args, ways)
+
+
+def _larger(args: argparse.Namespace, model: "Denoiser", factor: int) -> dict[str, Any]:
+    """What a model is shown that has learned to enlarge."""
+    import torch
+
+    from ddpm_lit.restoration import augment, enlarge
+    from ddpm_lit.sampling import Noise
+
+    channels, height, width = model.size
+    shape = (channels, height // factor, width // factor)
+    if _size_of(args.picture) != shape[1:]:
+        wanted = f"{shape[2]} x {shape[1]}"
+        raise ValueError(f"{args.picture} is not {wanted}, which this model enlarges")
+    low = _opened(args.picture, model, shape)
+    if "level" not in model.conditions:
+        return {"image": _repeated(enlarge(low, factor), args.num)}
+    level, T = args.level or 0, model.schedule.T
+    if not 0 <= level <= T:
+        raise ValueError(f"--level {level} is no step in 0..{T}")
+    noise = Noise(args.seed, [-1], tuple(low.shape[1:]), low.device)  # of no picture
+    low = augment(low, level, noise(), model.schedule.to(low.device))
+    levels = torch.full((args.num,), level)
+    return {"image": _repeated(enlarge(low, factor), args.num), "level": levels}
+
+
+def _bent(args: argparse.Namespace, model: "Denoiser") -> dict[str, Any]:
+    """How a model is used that has not learned to enlarge."""
+    from ddpm_lit.restoration import pool
+
+    channels, height, width = model.size
+    factor = height // _size_of(args.picture)[0]
+    if factor < 2 or height % factor or width % factor:
+        raise ValueError(
+            f"{args.picture} is no {height} x {width} divided by a whole number, 2 or "
+            "more; make it smaller first"
+        )
+    low = _opened(args.picture, model, (channels, height // factor, width // factor))
+    A = partial(pool, factor=factor)
+    restore = partial(_restored, A=A, schedule=model.schedule)
+    return {"low": _repeated(low, args.num), "tell": {"restore": restore}}
+
+
+def _restored(told: "Predict", low: "Tensor", *, A: Any, schedule: Any) -> "Predict":
+    """Predictions that know what the picture looks like from afar."""
+    from ddpm_lit.restoration import restored
+
+    return restored(told, low, A, schedule)
+
+
+def _size_of(picture: str) -> tuple[int, int]:
+    """Height and width of a picture's file."""
+    from ddpm_lit.images import read_header
+
+    width, height = read_header(Path(picture).expanduser()).size
+    return height, width
+
+
+def _opened(
+    picture: str, model: "Denoiser", shape: tuple[int, ...] | None = None
+) -> "Tensor":
+    """The picture of a file, (1, C, H, W) in [-1, 1], beside the model."""
+    from ddpm_lit.data import to_model_range
+    from ddpm_lit.datasets import open_picture
+
+    (height, width), shape = _size_of(picture), shape or model.size
+    if (height, width) != shape[1:] and _speaks():
+        done = f"its middle is scaled to {shape[2]} x {shape[1]}"
+        print(f"{picture} is {width} x {height}; {done}", file=sys.stderr)
+    where = next(iter(model.parameters())).device
+    return to_model_range(open_picture(picture, shape))[None].to(where)
+
+
+def _repeated(picture: "Tensor", count: int) -> "Tensor":
+    """The same picture for every number, without a copy."""
+    return picture.expand(count, *picture.shape[1:])
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Print how good a model's images are, beside real ones, and write it as JSON.
+
+    Explained in appendix G, The command line.
+    """
+    _check_counts(args)
+    out = Path(args.out).expanduser() if args.out else None
+    if out and (out.suffix != ".json" or out.exists()):
+        raise ValueError(f"--out {args.out} must be a new file that ends in .json")
+    from ddpm_lit.evaluation import check_sets
+    from ddpm_lit.models import write_whole
+    from ddpm_lit.output import draw_images
+
+    with _model_at_work(args) as working:
+        model, team = working
+        data = team.in_turns(partial(_data_of, args, model))
+        if data.shape != model.size:
+            raise ValueError(f"{data.name} has {data.shape}, the model {model.size}")
+        how = _how(args, model, team) | _said(args, model, data.cond.get("label"))
+        least, score = team.in_turns(partial(_protocol, args, team))
+        check_sets((args.num, *model.size), (len(data), *data.shape), least)
+        how |= _as_told(scale=args.guidance)
+        made = draw_images(model, args.num, team=team, **how)
+        if not team.speaks:
+            return
+        scores = score(made, data.images[:])
+        asked = {k: v for k, v in vars(args).items() if k not in ("verb", "out")}
+        text = json.dumps({**asked, "data": data.name, "scores": scores}, indent=2)
+        print(" " * 10 + "".join(name.rjust(12) for name in scores))
+        for name in scores["made"]:
+            row = [f"{each[name]:12.4g}" for each in scores.values()]
+            print(name.ljust(10) + "".join(row))
+        if out:
+            write_whole(out, lambda path: path.write_text(text + "\n", "utf-8"))
+
+
+def _protocol(
+    args: argparse.Namespace, team: "Team"
+) -> tuple[tuple[int, int], Callable[..., Any]]:
+    """How many made and real pictures --protocol needs, and what scores them.
+
+    Raises ValueError or OSError when something is missing that it needs.
+    """
+    import ddpm_lit.evaluation as ev
+    from ddpm_lit.data import to_model_range
+
+    name, _, file = args.protocol.partition(":")
+    if name == "principal":
+        return ev.LEAST, lambda made, real: ev.evaluate(
+            to_model_range(made), to_model_range(real)
+        )
+    ev.load_fidelity()
+    how: dict[str, Any] = {"weights": ev.inception_weights(file or None)}
+    how |= {"cuda": team.device.type == "cuda", "progress": not args.quiet}
+    return ev.PUBLISHED, lambda made, real: {
+        "made": ev.published_scores(made, real, **how)
+    }
+
+
+def _check_counts(args: argparse.Namespace) -> None:
+    """Raise ValueError for counts that are none."""
+    for name in ("num", "batch_size"):
+        if getattr(args, name) < 1:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} {getattr(args, name)} must be at least 1")
+
+
+@contextmanager
+def _model_at_work(args: argparse.Namespace) -> Iterator[Any]:
+    """The model, and the team that works with it."""
+    from ddpm_lit.hub import load_model
+    from ddpm_lit.recipes import Speed
+    from ddpm_lit.team import join_team
+
+    speed = Speed(autocast=args.autocast)
+    with join_team(args.device, speed, training=False) as team:
+        load = partial(load_model, args.model, device=str(team.device))
+        yield team.in_turns(load), team
+
+
+def _how(args: argparse.Namespace, model: "Denoiser", team: "Team") -> dict[str, Any]:
+    """How the options want a chain to be run.
+
+    Raises ValueError for an option that means nothing to the sampler.
+    """
+    import ddpm_lit.samplers as samplers
+    from ddpm_lit.schedules import spaced_steps
+
+    told = {"ddpm": ("variance", model.variance), "ddim": ("eta", 0.0)}
+    name, usual = told.get(args.sampler, ("", None))
+    for other in {"variance", "eta"} - {name}:
+        if getattr(args, other) is not None:
+            raise ValueError(f"--{other} means nothing to --sampler {args.sampler}")
+    sampler = getattr(samplers, args.sampler)
+    if name:
+        given = getattr(args, name)
+        sampler = partial(sampler, **{name: usual if given is None else given})
+    steps = args.steps
+    if args.spacing != "time":
+        steps = spaced_steps(model.schedule, steps or model.schedule.T, args.spacing)
+    return {
+        "seed": args.seed,
+        "batch_size": max(args.batch_size // team.size, 1),
+        "steps": steps,
+        "sampler": sampler,
+        "clip": args.clip,
+        "progress": not args.quiet and team.speaks,
+    }
+
+
+def _said(
+    args: argparse.Namespace,
+    model: "Denoiser",
+    real: "Tensor | None" = None,
+    shown: bool = False,
+) -> dict[str, Any]:
+    """What the model is told of each picture: the labels asked for, or those of `real`.
+
+    Raises ValueError for what this model cannot be told.
+    """
+    import torch
+
+    config: Any = getattr(model.net, "config", None)
+    classes = config.classes if config else 0
+    if "image" in model.conditions and not shown:
+        use = {"smaller": "upscale", "holes": "inpaint"}.get(_shown(model)[0], "Python")
+        raise ValueError(
+            f"{args.model} must be shown a picture; {args.verb} shows none, use {use}"
+        )
+    if not classes:
+        for name in ("label", "guidance"):
+            if getattr(args, name) is not None:
+                raise ValueError(
+                    f"--{name} means nothing to {args.model}, which learned no labels; "
+                    "train with --labels"
+                )
+        return {}
+    if args.label is not None:
+        asked = _labels(args.label, config)
+        labels = torch.tensor(asked)[torch.arange(args.num) % len(asked)]
+    elif real is not None:  # every kind as often as it is there
+        labels = real[torch.arange(args.num) * len(real) // args.num]
+    elif not config.null_label or args.guidance is not None:
+        raise ValueError(f"{args.model} must be told what to show; give --label")
+    else:
+        return {}
+    if args.guidance is not None and not config.null_label:
+        raise ValueError(
+            f"--guidance needs a model that also learned without labels, and "
+            f"{args.model} did not; train with --drop 0.1"
+        )
+    return {"label": labels}
+
+
+def _tell(
+    model: Any,
+    *,
+    scale: float | None = None,
+    restore: "Callable[..., Predict] | None" = None,
+    **cond: Any,
+) -> "Predict":
+    """A model that is told `cond`, guided towards its label where a scale is given.
+
+    `restore` bends it towards a small picture `low`, of which it has learned nothing.
+    """
+    from ddpm_lit.guidance import guided
+
+    low = cond.pop("low", None)
+    seen = partial(model, **{k: v for k, v in cond.items() if k != "label"})
+    label = {"label": cond["label"]} if "label" in cond else {}
+    told = partial(seen, **label) if scale is None else guided(seen, scale, **label)
+    return restore(told, low) if restore else told
+
+
+def _as_told(**how: Any) -> dict[str, Any]:
+    """`tell` for `make_pictures`, where the usual way does not do."""
+    given = {name: value for name, value in how.items() if value is not None}
+    return {"tell": partial(_tell, **given)} if given else {}
+
+
+def _shown(model: "Denoiser") -> tuple[str, int]:
+    """What the picture is that a model is shown, and how many times smaller."""
+    config: Any = getattr(model.net, "config", None)
+    kind, _, factor = (config.shown if config else "").partition(":")
+    return kind, int(factor) if factor.isdecimal() else 0
+
+
+def _labels(text: str, config: "UNetConfig") -> list[int]:
+    """The labels of a list such as 3,5 or cat,dog."""
+    known = {name: i for i, name in enumerate(config.label_names)}
+    known = {str(i): i for i in range(config.classes)} | known
+    names = ", ".join(config.label_names) or f"0..{config.classes - 1}"
+    for part in text.split(","):
+        if part not in known:
+            raise ValueError(f"--label {part!r} is none of {names}")
+    return [known[part] for part in text.split(",")]
+
+
+def _data_of(args: argparse.Namespace, model: "Denoiser") -> "Dataset":
+    """The pictures that --data names, or those that the run was trained on."""
+    from ddpm_lit.datasets import open_data
+    from ddpm_lit.recipes import DataConfig
+    from ddpm_lit.runs import Run, holds_run, read_head
+
+    path = Path(args.model).expanduser()
+    if holds_run(path):
+        recipe = read_head(Run(path).newest()).recipe
+        return open_data(recipe.changed(data=args.data or recipe.data.data).data)
+    if not args.data:
+        raise ValueError(
+            f"{args.model} is no run; say with --data what it should match"
+        )
+    own = args.data.startswith("folder:")
+    return open_data(DataConfig(data=args.data, size=model.size[-1] if own else None))
 
 
 def run_info(args: argparse.Namespace) -> None:
@@ -368,6 +844,10 @@ def main(argv: list[str] | None = None) -> int:
     verbs = {
         "train": run_train,
         "sample": run_sample,
+        "edit": run_edit,
+        "inpaint": run_inpaint,
+        "upscale": run_upscale,
+        "evaluate": run_evaluate,
         "info": run_info,
         "export": run_export,
     }

@@ -40,7 +40,8 @@ class Dataset:
 
     `images` are uint8 pictures (N, C, H, W), which may lie in a file, or floats as the
     model sees them. `identity` tells the content, whatever the name; `flips` asks for
-    every picture to be mirrored with probability 1/2 when it is drawn.
+    every picture to be mirrored with probability 1/2 when it is drawn. `label_names`
+    are what the labels 0, 1, ... are called, if anything.
 
     Explained in chapter 8, Training.
     """
@@ -50,6 +51,7 @@ class Dataset:
     name: str = "data"
     identity: str = ""
     flips: bool = False
+    label_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import secrets
 import shutil
 import sys
@@ -30,6 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddpm_lit.data import Dataset, load_digits
+from ddpm_lit.downloads import data_cache, fetch
 from ddpm_lit.images import (
     Listing,
     Plan,
@@ -38,11 +38,14 @@ from ddpm_lit.images import (
     _sizes_differ,
     fit_picture,
     in_threads,
+    largest_number,
     list_pictures,
     plan_reading,
+    read_header,
     read_picture,
     reason_of,
     to_tensor,
+    white_level,
 )
 from ddpm_lit.recipes import DataConfig, rgb
 
@@ -51,26 +54,16 @@ __all__ = [
     "FORMAT",
     "ROOM",
     "check_lost",
-    "data_cache",
     "decode_pictures",
     "identity_of",
     "label_by_folder",
     "open_data",
     "open_folder",
+    "open_mask",
+    "open_picture",
     "read_cifar10",
     "read_idx",
 ]
-
-
-# chapters/80-own-pictures.md
-def data_cache() -> Path:
-    """Where data are kept: $DDPM_LIT_DATA, or the user's cache folder.
-
-    Explained in appendix A, Your own pictures.
-    """
-    import pooch
-
-    return Path(os.environ.get("DDPM_LIT_DATA") or pooch.os_cache("ddpm_lit"))
 
 
 # chapters/80-own-pictures.md
@@ -207,7 +200,8 @@ def open_folder(config: DataConfig) -> Dataset:
     check_lost(about["lost"], strict=config.strict)
     cond = {"label": torch.tensor(about["labels"])} if about["labels"] else {}
     called = folder.resolve().name or "pictures"
-    return Dataset(images, cond, called, about["identity"])
+    names = tuple(about["classes"])
+    return Dataset(images, cond, called, about["identity"], label_names=names)
 
 
 # chapters/80-own-pictures.md
@@ -322,25 +316,10 @@ DOWNLOADS: dict[str, tuple[str, dict[str, str]]] = {
 
 def _fetch(name: str, file: str) -> Path:
     """The local path of a data set's file, downloaded when it is not there yet."""
-    import pooch
-
     address, sums = DOWNLOADS[name]
-    folder = data_cache() / name.replace("-", "_")
-    try:
-        path = pooch.retrieve(
-            address + file,
-            known_hash=f"md5:{sums[file]}",
-            fname=file,
-            path=folder,
-            progressbar=sys.stderr.isatty(),
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise OSError(
-            f"cannot get {address + file}: {reason}; check the network, or put the "
-            f"file into {folder}"
-        ) from None
-    return Path(path)
+    return fetch(
+        address + file, f"md5:{sums[file]}", data_cache() / name.replace("-", "_")
+    )
 
 
 # chapters/80-own-pictures.md
@@ -443,3 +422,46 @@ def _as_asked(data: Dataset, config: DataConfig) -> Dataset:
         images.append(to_tensor(fit_picture(each, mode, size, config.crop)))
     changed = torch.stack(images)
     return replace(data, images=changed, identity=identity_of(changed, data.cond))
+
+
+# chapters/80-own-pictures.md
+def open_picture(path: str | Path, shape: tuple[int, ...]) -> Tensor:
+    """A file as one uint8 picture (C, H, W) of that shape, upright and opaque.
+
+    Where the shape is square, the middle square is cut out and scaled. Raises
+    ValueError for a file that is none, and for one of another size otherwise.
+
+    Explained in appendix A, Your own pictures.
+    """
+    channels, height, width = shape
+    path, config = Path(path).expanduser(), DataConfig()
+    if height == width:
+        config = replace(config, size=width)
+    try:
+        kind = read_header(path).numbers
+        whites = {kind: white_level(kind, largest_number(path))} if kind else {}
+        found = read_picture(path, config, "L" if channels == 1 else "RGB", whites)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read: {reason_of(error)}") from None
+    if tuple(found.shape) != tuple(shape):
+        size = " x ".join(map(str, found.shape[1:]))
+        raise ValueError(f"{path} is {size}; the model wants {height} x {width}")
+    return found
+
+
+def open_mask(path: str | Path, picture: str | Path, shape: tuple[int, ...]) -> Tensor:
+    """Where a mask is dark: 1 for known pixels, 0 for the hole, (1, H, W), uint8.
+
+    The mask must be of the picture's size. Raises ValueError for another one, and for a
+    mask without a hole.
+
+    Explained in appendix A, Your own pictures.
+    """
+    sizes = [read_header(Path(each).expanduser()).size for each in (path, picture)]
+    if sizes[0] != sizes[1]:
+        mine, its = (f"{width} x {height}" for width, height in sizes)
+        raise ValueError(f"{path} is {mine}, and {picture} is {its}; make them equal")
+    known = (open_picture(path, (1, *shape[1:])) < 128).to(torch.uint8)
+    if bool(known.all()):
+        raise ValueError(f"{path} is nowhere white, so there is nothing to fill")
+    return known

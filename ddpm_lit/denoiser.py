@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_lit.forward import q_sample
-from ddpm_lit.objectives import Prediction, objectives
+from ddpm_lit.objectives import Prediction, all_objectives
 from ddpm_lit.schedules import NoiseSchedule
 
-__all__ = ["Denoiser", "check_choice"]
+__all__ = ["Denoiser", "VARIANCES", "check_choice", "check_variance", "pick_variance"]
 
 
 # chapters/06-noise-prediction.md
@@ -23,9 +23,11 @@ class Denoiser(nn.Module):
     """A network and what its numbers mean: trained, measured, saved and sampled.
 
     `net(z, t, **cond)` is a network, or any function, of z (B, ...) and t (B,) in
-    1..T, with an answer of z's shape that `objective` ("noise", "x" or "v") explains.
-    `size` is the shape of one example; `variance` ("beta", "beta_tilde") and `clip`
-    say how its makers want it to be sampled. Raises ValueError for another name.
+    1..T, with an answer of z's shape that `objective` ("noise", "x" or "v") explains;
+    with "+variance" it has twice the channels. `size` is the shape of one example;
+    `variance` ("beta", "beta_tilde" or, of such a network, "learned") and `clip` say
+    how its makers want it to be sampled. Raises ValueError for another name, and for
+    "noise" where the schedule leaves no signal.
 
     Explained in chapter 6, Predicting the noise.
     """
@@ -41,24 +43,34 @@ class Denoiser(nn.Module):
         clip: bool = False,
     ) -> None:
         super().__init__()
-        check_choice("objective", objective, objectives())
-        check_choice("variance", variance, ("beta", "beta_tilde"))
+        check_choice("objective", objective, all_objectives())
+        self.meaning = all_objectives()[objective]
+        check_choice("variance", variance, VARIANCES[: self.meaning.parts + 1])
+        if self.meaning.needs_signal and not schedule.signal[-1] > 0:
+            raise ValueError(
+                f"objective {objective!r} cannot tell a picture where the schedule "
+                "leaves no signal; teach the network v or x"
+            )
         self.net: Any = net
         self.schedule, self.objective = schedule, objective
         self.size, self.variance, self.clip = tuple(size), variance, clip
-        self.meaning, self.moved = objectives()[objective], schedule
 
     def forward(self, z: Tensor, t: Tensor | int, **cond: Tensor) -> Prediction:
         """What is known of z (B, ...) at step t, an int or (B,)."""
         every = torch.full((len(z),), t, device=z.device) if isinstance(t, int) else t
-        return self.meaning.read(self.net(z, every, **cond), z, t, self._tables(z))
+        answer = self._ask(z, every, cond)
+        return self.meaning.read(answer, z, t, self.schedule.to(z.device))
 
     def loss(self, x: Tensor, t: Tensor, noise: Tensor, **cond: Tensor) -> Tensor:
-        """Squared error of each example, (B,), a mean over its elements."""
-        tables = self._tables(x)
-        answer = self.net(q_sample(x, t, noise, tables), t, **cond)
-        error = answer - self.meaning.target(x, noise, t, tables)
-        return error.square().flatten(1).mean(1)
+        """Cost of each example, (B,), a mean over its elements: the squared error."""
+        tables, meaning = self.schedule.to(x.device), self.meaning
+        z = q_sample(x, t, noise, tables)
+        answer = self._ask(z, t, cond)
+        if meaning.cost:
+            cost = meaning.cost(answer, x, z, t, noise, tables, self.clip)
+        else:
+            cost = (answer - meaning.target(x, noise, t, tables)).square()
+        return cost.flatten(1).mean(1)
 
     def shape(self, count: int) -> tuple[int, ...]:
         """The shape of `count` examples."""
@@ -67,6 +79,8 @@ class Denoiser(nn.Module):
     @property
     def conditions(self) -> tuple[str, ...]:
         """What the network can be told by name, besides z and t."""
+        if hasattr(self.net, "conditions"):  # it says so itself
+            return tuple(self.net.conditions)
         call = self.net.forward if isinstance(self.net, nn.Module) else self.net
         fixed = getattr(call, "keywords", {})  # those of a partial are told already
         names = list(inspect.signature(call).parameters)[2:]
@@ -77,11 +91,18 @@ class Denoiser(nn.Module):
         how: dict[str, Any] = {"variance": self.variance, "clip": self.clip}
         return Denoiser(net, self.schedule, self.objective, size=self.size, **how)
 
-    def _tables(self, z: Tensor) -> NoiseSchedule:
-        """The schedule where the data are; the one that was given stays as it is."""
-        if self.moved.device != z.device:
-            self.moved = self.schedule.to(z.device)
-        return self.moved
+    def _ask(self, z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """The network's answer; ValueError when it has not the objective's shape."""
+        answer, parts = self.net(z, t, **cond), self.meaning.parts
+        if parts > 1 and answer.shape[1] != parts * z.shape[1]:
+            raise ValueError(
+                f"objective {self.objective!r} wants {parts} x {z.shape[1]} channels, "
+                f"and the network answers {answer.shape[1]}"
+            )
+        return answer
+
+
+VARIANCES = ("beta", "beta_tilde", "learned")
 
 
 def check_choice(name: str, value: str, known: Any) -> None:
@@ -91,3 +112,39 @@ def check_choice(name: str, value: str, known: Any) -> None:
     """
     if value not in known:
         raise ValueError(f"{name} {value!r} is none of {', '.join(known)}")
+
+
+# chapters/06-noise-prediction.md
+def pick_variance(
+    variance: str | Tensor, found: Prediction, t: int, beta: Any, beta_tilde: Any
+) -> Any:
+    """The variance of a step from t whose beta and beta_tilde these are.
+
+    `variance` is "beta", "beta_tilde", "learned", which takes what `found` says, or a
+    table of entries 0..T, each a number or shaped like an example. Raises ValueError
+    for another name, and for a prediction that says nothing. See eq-unsure.
+
+    Explained in chapter 6, Predicting the noise.
+    """
+    if isinstance(variance, Tensor):
+        return variance[t].to(found.x)
+    check_choice("variance", variance, VARIANCES)
+    if variance == "learned":
+        if found.unsure is None:
+            raise ValueError("variance 'learned' needs a network that tells it")
+        told = beta_tilde + found.unsure * (beta - beta_tilde)
+        return told.clamp(min=beta / 100)  # a network may say what cannot be
+    return beta if variance == "beta" else beta_tilde
+
+
+def check_variance(variance: str | Tensor, schedule: NoiseSchedule) -> None:
+    """Raise ValueError for an unknown name, or a table not of entries 0..T.
+
+    Explained in chapter 6, Predicting the noise.
+    """
+    if isinstance(variance, str):
+        check_choice("variance", variance, VARIANCES)
+    elif len(variance) != schedule.T + 1:
+        raise ValueError(
+            f"a table of variances has entries 0..{schedule.T}, not {len(variance)}"
+        )

@@ -11,10 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm_lit.denoiser import Denoiser, check_choice
+from ddpm_lit.denoiser import Denoiser, check_variance, pick_variance
 from ddpm_lit.forward import q_sample
-from ddpm_lit.parameterization import mean_from_noise
-from ddpm_lit.posterior import q_posterior
+from ddpm_lit.posterior import floored_beta_tilde, q_posterior
 from ddpm_lit.schedules import at_step
 
 __all__ = ["ElboTerms", "bits_per_dim", "elbo_terms", "gaussian_kl", "level_log_prob"]
@@ -95,24 +94,25 @@ def elbo_terms(
     model: Denoiser,
     x: Tensor,
     *,
-    variance: str = "beta",
+    variance: str | Tensor = "beta",
+    clip: bool = False,
     levels: int | None = None,
     generator: torch.Generator | None = None,
     **cond: Tensor,
 ) -> ElboTerms:
     """Estimate the three terms for data x (B, ...) with one fresh z_t per step.
 
-    `variance` is "beta" or "beta_tilde". With `levels` the reconstruction term is a
-    log probability of pixel levels, else a log density. T calls of the model. See
+    `variance` is as for `pick_variance`. With `clip` the bound is that of the model
+    whose guessed pictures are kept in [-1, 1]; with `levels` the reconstruction term is
+    a log probability of pixel levels, else a log density. T calls of the model. See
     eq-three-terms and eq-kl-weight.
 
     Explained in chapter 6, Predicting the noise.
     """
-    check_choice("variance", variance, ("beta", "beta_tilde"))
+    check_variance(variance, model.schedule)
     schedule = model.schedule.to(x.device)
-    table = schedule.beta if variance == "beta" else schedule.beta_tilde.clone()
-    if variance == "beta_tilde":
-        table[1] = table[2] if schedule.T > 1 else schedule.beta[1]
+    use_low = isinstance(variance, str) and variance == "beta_tilde"
+    low = floored_beta_tilde(schedule) if use_low else schedule.beta_tilde
     a_T = at_step(schedule.alpha_bar, schedule.T, x)
     zero = torch.zeros_like(a_T)
     prior = gaussian_kl(a_T.sqrt() * x, torch.log1p(-a_T), zero, zero).flatten(1).sum(1)
@@ -122,8 +122,11 @@ def elbo_terms(
             x.shape, generator=generator, device=x.device, dtype=x.dtype
         )
         z = q_sample(x, t, noise, schedule)
-        guess = model(z, t, **cond).noise
-        mean, v = mean_from_noise(z, guess, t, schedule), at_step(table, t, x)
+        guess = model(z, t, **cond)
+        picture = guess.x.clamp(-1, 1) if clip else guess.x
+        mean, _ = q_posterior(picture, z, t, schedule)
+        least = at_step(low, t, x)
+        v = pick_variance(variance, guess, t, at_step(schedule.beta, t, x), least)
         if t > 1:
             target, tilde = q_posterior(x, z, t, schedule)
             kl = gaussian_kl(target, tilde.log(), mean, v.log())

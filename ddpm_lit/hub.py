@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.machine import pick_device
 from ddpm_lit.models import CONFIG, WEIGHTS, build_model, save_model, write_whole
-from ddpm_lit.networks.unet import UNet
+from ddpm_lit.networks.unet import UNet, build_unet
 from ddpm_lit.recipes import UNetConfig, check_settings, setting
 from ddpm_lit.runs import holds_run, read_run
 from ddpm_lit.schedules import (
@@ -129,10 +129,10 @@ class _Network(_Theirs):
     downsample_type: str = _one_of("conv")
     upsample_type: str = _one_of("conv")
     act_fn: str = _one_of("silu")
-    resnet_time_scale_shift: str = _one_of("default")
-    attn_norm_num_groups: None = None
+    resnet_time_scale_shift: str = _one_of("default", "scale_shift")
+    attn_norm_num_groups: int | None = None
     class_embed_type: None = None
-    num_class_embeds: None = None
+    num_class_embeds: int | None = field(default=None, metadata={"least": 1})
 
 
 # chapters/85-exchanging-weights.md
@@ -153,13 +153,19 @@ def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
     levels = tuple(i for i, kind in enumerate(down) if kind == _DOWN[True])
     attending = [widths[i] for i in levels] + [widths[-1]] * c.add_attention
     divides = all(width % (head or width) == 0 for width in attending)
+    times = c.out_channels / c.in_channels  # twice: it tells the variance too
+    # Beside scale and shift, nothing said means attention without a normalization.
+    groups: set[int | None] = {c.norm_num_groups}
+    if c.resnet_time_scale_shift == "default" or not c.add_attention:
+        groups.add(None)
     fitting = {
         "sample_size": (isinstance(size, int) or len(size) == 2, "H, W"),
-        "out_channels": (c.out_channels == c.in_channels, c.in_channels),
+        "out_channels": (times in (1, 2), f"{c.in_channels}, or twice as many"),
         "down_block_types": ({*down} <= {*_DOWN}, " or ".join(_DOWN)),
         "up_block_types": (up == mirrored, mirrored),
         "time_embedding_dim": (c.time_embedding_dim in (None, 4 * widths[0]), None),
         "attention_head_dim": (divides, f"a divisor of {attending}"),
+        "attn_norm_num_groups": (c.attn_norm_num_groups in groups, c.norm_num_groups),
     }
     for name, (fits, expected) in fitting.items():
         if not fits:
@@ -173,6 +179,10 @@ def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
         attention_levels=levels,
         head_channels=head if attending else None,
         symmetric_padding=c.downsample_padding == 1,
+        learn_variance=times == 2,
+        scale_shift=c.resnet_time_scale_shift == "scale_shift",
+        classes=c.num_class_embeds or 0,
+        null_label=False,  # they do not say which label means none
     )
 
 
@@ -186,13 +196,16 @@ def config_to_diffusers(config: UNetConfig, size: tuple[int, ...]) -> dict[str, 
     same: dict[str, Any] = {name: getattr(config, k) for k, name in _SAME.items()}
     theirs = _Network(
         **same,
-        out_channels=config.in_channels,
+        out_channels=config.in_channels * (1 + config.learn_variance),
         sample_size=size[0] if size[0] == size[1] else size,
         block_out_channels=tuple(config.channels),
         down_block_types=tuple(_DOWN[attend] for attend in attends),
         up_block_types=tuple(_UP[attend] for attend in attends[::-1]),
         attention_head_dim=config.head_channels,
         downsample_padding=int(config.symmetric_padding),
+        resnet_time_scale_shift="scale_shift" if config.scale_shift else "default",
+        attn_norm_num_groups=config.groups if config.scale_shift else None,
+        num_class_embeds=config.classes + config.null_label if config.classes else None,
     )
     return {"_class_name": "UNet2DModel", **asdict(theirs)}
 
@@ -201,6 +214,7 @@ def config_to_diffusers(config: UNetConfig, size: tuple[int, ...]) -> dict[str, 
 # Our names -> theirs, applied in this order.
 _RENAMING = (
     (r"^time\.0\.", "time_embedding.linear_1."),
+    (r"^label\.", "class_embedding."),
     (r"^time\.2\.", "time_embedding.linear_2."),
     (r"^norm_out\.", "conv_norm_out."),
     (r"^shrink\.(\d+)\.", r"down_blocks.\1.downsamplers.0."),
@@ -271,7 +285,7 @@ def weights_from_diffusers(
             raise ValueError(f"the weights hold {name} twice")
         left[name] = value.float()
     with torch.device("meta"):
-        ours = UNet(config).state_dict()
+        ours = build_unet(config).state_dict()
     have = {name: tuple(value.shape) for name, value in left.items()}
     want = {k: tuple(v.shape) for k, v in weights_to_diffusers(ours).items()}
     for name in sorted({*have, *want}):
@@ -285,7 +299,13 @@ def weights_from_diffusers(
 
 # chapters/85-exchanging-weights.md
 _OBJECTIVES = {"epsilon": "noise", "sample": "x", "v_prediction": "v"}
-_VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+_VARIANCES = {
+    "fixed_small": "beta_tilde",
+    "fixed_small_log": "beta_tilde",
+    "fixed_large": "beta",
+    "fixed_large_log": "beta",
+    "learned_range": "learned",
+}
 _SHAPES = {
     "linear": linear_betas,
     "scaled_linear": quadratic_betas,
@@ -341,9 +361,10 @@ def schedule_from_diffusers(
     else:
         ends = (c.beta_start, c.beta_end) * (c.beta_schedule != "squaredcos_cap_v2")
         betas = _SHAPES[c.beta_schedule](c.num_train_timesteps, *ends)
+    variance, predicts = _VARIANCES[c.variance_type], _OBJECTIVES[c.prediction_type]
     return NoiseSchedule(betas), {
-        "objective": _OBJECTIVES[c.prediction_type],
-        "variance": "beta" if "large" in c.variance_type else "beta_tilde",
+        "objective": predicts + "+variance" * (variance == "learned"),
+        "variance": variance,
         "clip": c.clip_sample,
     }
 
@@ -354,13 +375,15 @@ def schedule_to_diffusers(model: Denoiser) -> dict[str, Any]:
     Explained in appendix F, Exchanging weights.
     """
     betas = model.schedule.beta[1:].tolist()
+    predicts, _, tells = model.objective.partition("+")
+    kinds = {v: k for k, v in reversed(_VARIANCES.items())}
     return {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": len(betas),
         "trained_betas": betas,
-        "variance_type": "fixed_large" if model.variance == "beta" else "fixed_small",
+        "variance_type": kinds["learned" if tells else model.variance],
         "clip_sample": model.clip,
-        "prediction_type": {v: k for k, v in _OBJECTIVES.items()}[model.objective],
+        "prediction_type": {v: k for k, v in _OBJECTIVES.items()}[predicts],
         "timestep_spacing": "trailing",  # as `kept_steps` keeps steps
     }
 
@@ -598,7 +621,8 @@ def from_diffusers(
     except ValueError as error:
         name = source if isinstance(source, str | Path) else type(source).__name__
         raise ValueError(f"{name}: {error}") from None
-    about = {"library_name": "ddpm_lit", "format": 2, "network": "UNet", **how}
+    kind = "ConditionalUNet" if config.conditions else "UNet"
+    about = {"library_name": "ddpm_lit", "format": 2, "network": kind, **how}
     about |= {"model": asdict(config), "size": [config.in_channels, height, width]}
     return build_model(about, {**named, "betas": schedule.beta[1:]}).to(where)
 
@@ -615,6 +639,8 @@ def to_diffusers(model: Denoiser, folder: str | Path) -> Path:
     folder, net = Path(folder), _unwrapped(model.net)
     if not isinstance(net, UNet) or len(model.size) != 3:
         raise ValueError("only a U-Net for images of a known size has a form there")
+    if {*net.config.conditions} - {"label"}:
+        raise ValueError("a network that is shown a picture has no form there")
     texts = {
         folder / _INDEX: _OUR_INDEX,
         folder / "unet/config.json": config_to_diffusers(net.config, model.size[1:]),

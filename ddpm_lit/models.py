@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ddpm_lit.denoiser import Denoiser
-from ddpm_lit.networks.unet import UNet
+from ddpm_lit.networks.unet import NETWORKS, UNet
 from ddpm_lit.recipes import UNetConfig
 from ddpm_lit.schedules import NoiseSchedule
 
@@ -73,6 +73,9 @@ def check_description(about: dict[str, Any]) -> None:
     fits = all(type(n) is int and n > 0 for n in about["size"])
     if type(about["clip"]) is not bool or not fits:
         raise ValueError("clip must be true or false, size a list of whole numbers")
+    twice = (about["model"] or {}).get("learn_variance", False)
+    if about["network"] in NETWORKS and twice != ("+variance" in about["objective"]):
+        raise ValueError(f"learn_variance is {twice} under {about['objective']!r}")
 
 
 def build_model(
@@ -86,7 +89,7 @@ def build_model(
     Explained in chapter 8, Training.
     """
     check_description(about)
-    if net is None and about["network"] != "UNet":
+    if net is None and about["network"] not in NETWORKS:
         raise ValueError(f"it holds a {about['network']}; give such a network as net")
     named = dict(named)
     for name, value in named.items():
@@ -96,7 +99,7 @@ def build_model(
         schedule = NoiseSchedule(named.pop("betas"))
         if net is None:
             with torch.device("meta"):  # no memory for weights that are to come
-                net = UNet(UNetConfig(**about["model"]))
+                net = NETWORKS[about["network"]](UNetConfig(**about["model"]))
         # Weights are often stored with half the digits; sampling adds in float32.
         whole = {k: v.float() if v.itemsize < 4 else v for k, v in named.items()}
         net.load_state_dict(whole, assign=True)

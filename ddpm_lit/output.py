@@ -7,7 +7,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,16 @@ from ddpm_lit.guidance import clipped
 from ddpm_lit.images import save_grid, save_npz, save_pictures
 from ddpm_lit.models import write_whole
 from ddpm_lit.objectives import Prediction
-from ddpm_lit.samplers import Sampler, ddpm
+from ddpm_lit.samplers import Predict, Sampler, ddpm
 from ddpm_lit.sampling import Noise, sample
-from ddpm_lit.schedules import kept_steps
+from ddpm_lit.schedules import NoiseSchedule, kept_steps
 from ddpm_lit.team import Team
 
 __all__ = [
     "JOB",
     "check_output",
     "draw_images",
+    "from_noise",
     "make_pictures",
     "missing_pictures",
     "write_samples",
@@ -39,6 +40,20 @@ __all__ = [
 
 
 # chapters/83-many-samples.md
+def from_noise(
+    predict: Predict,
+    schedule: NoiseSchedule,
+    *,
+    noise: Callable[[], Tensor],
+    **how: Any,
+) -> Tensor:
+    """What `sample` makes of the first draw of `noise`.
+
+    Explained in appendix D, Samples by the thousand.
+    """
+    return sample(predict, schedule, noise(), noise=noise, **how)
+
+
 def make_pictures(
     model: Denoiser,
     numbers: Sequence[int],
@@ -50,13 +65,17 @@ def make_pictures(
     clip: bool | None = None,
     team: Team | None = None,
     progress: bool = False,
+    tell: Callable[..., Predict] = partial,
+    way: Callable[..., Tensor] = from_noise,
     **cond: Tensor,
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Batches of (numbers, uint8 pictures (B, C, H, W)), made in this process.
 
     Picture i is decided by (seed, i), up to the rounding of the network's sums.
     `sampler` and `clip` are the model's own when they are None; `cond[name]` has an
-    entry for each possible number. Raises ValueError for pictures that are NaN.
+    entry for each possible number. `tell(model, **cond)` is how the model is told them,
+    `way(predict, schedule, **how)` how pictures come about; `partial` makes
+    both. Raises ValueError for pictures that are NaN.
 
     Explained in appendix D, Samples by the thousand.
     """
@@ -71,15 +90,15 @@ def make_pictures(
         for start in range(0, len(numbers), batch_size):
             part = numbers[start : start + batch_size]
             told = {k: team.place(v[list(part)]) for k, v in cond.items()}
-            predict: Any = partial(working, **told)
+            predict = tell(working, **told)
             if model.clip if clip is None else clip:
                 predict = clipped(predict, model.schedule)
             noise = Noise(seed, part, model.size, team.device)
             how: dict[str, Any] = {"steps": steps, "sampler": sampler, "noise": noise}
-            z = noise()
-            with team.threads(model.net, z):
-                z = sample(predict, model.schedule, z, **how)
-            yield part, to_uint8(z).cpu()
+            like = torch.empty((len(part), *model.size), device="meta")
+            with team.threads(model.net, like):
+                made = way(predict, model.schedule, **how)
+            yield part, to_uint8(made).cpu()
             bar.update(len(part))
 
 
@@ -91,7 +110,8 @@ def _working(model: Denoiser, team: Team) -> Any:
     def answer(z: Tensor, t: int, **cond: Tensor) -> Prediction:
         with team.arithmetic():
             found = model(team.place(z), t, **cond)
-        return Prediction(found.x.to(z.dtype), found.noise.to(z.dtype))
+        parts = (None if part is None else part.to(z.dtype) for part in found)
+        return Prediction._make(parts)
 
     return answer
 
@@ -212,7 +232,7 @@ def _job(model: Denoiser, how: dict[str, Any]) -> dict[str, Any]:
     told = {k: v for k, v in how.items() if isinstance(v, Tensor)}
     betas = {"betas": model.schedule.beta}
     sampler = how.get("sampler") or partial(ddpm, variance=model.variance)
-    called = getattr(sampler, "func", sampler)
+    given = {name: how[name] for name in ("tell", "way") if name in how}
     clip, steps = how.get("clip"), how.get("steps")
     visited = kept_steps(model.schedule.T, steps)  # refuses what cannot be
     return {
@@ -220,10 +240,21 @@ def _job(model: Denoiser, how: dict[str, Any]) -> dict[str, Any]:
         "told": _digest(told) if told else None,
         "seed": how.get("seed", 0),
         "steps": visited[:-1] if isinstance(steps, Sequence) else len(visited) - 1,
-        "sampler": getattr(called, "__name__", repr(called)),
-        **getattr(sampler, "keywords", {}),
+        **_described("sampler", sampler),
+        **{k: v for name, f in given.items() for k, v in _described(name, f).items()},
         "clip": model.clip if clip is None else clip,
     }
+
+
+def _described(name: str, function: Any) -> dict[str, Any]:
+    """A function, or a partial one with what it was given, in words and numbers."""
+    called = getattr(function, "func", function)
+    found = {name: getattr(called, "__name__", repr(called))}
+    for key, value in getattr(function, "keywords", {}).items():
+        if isinstance(value, Tensor):
+            value = _digest({key: value})
+        found |= _described(key, value) if callable(value) else {key: value}
+    return found
 
 
 def _digest(named: dict[str, Tensor]) -> str:

@@ -26,14 +26,23 @@ def _roots(
     return at_step(schedule.signal, t, like), at_step(schedule.spread, t, like)
 
 
+def _check_signal(signal: Tensor) -> None:
+    """Raise ValueError where nothing of the picture is left; looks on the CPU only."""
+    if signal.device.type == "cpu" and not bool((signal > 0).all()):
+        raise ValueError("beta_T = 1 leaves no signal, so the noise tells no picture")
+
+
 def x_from_noise(
     z: Tensor, noise: Tensor, t: Tensor | int, schedule: NoiseSchedule
 ) -> Tensor:
     """The picture in z_t, given its total noise; t in 1..T (eq-x-from-noise).
 
+    Raises ValueError for a step that leaves no signal (read on CPU only).
+
     Explained in chapter 6, Predicting the noise.
     """
     signal, spread = _roots(t, z, schedule)
+    _check_signal(signal)
     return (z - spread * noise) / signal
 
 
@@ -53,9 +62,12 @@ def mean_from_noise(
 ) -> Tensor:
     """Mean of z_{t-1}, given z_t and its noise (eq-mean-from-noise; Ho eq. 11).
 
+    Raises ValueError for a step that leaves no signal (read on CPU only).
+
     Explained in chapter 6, Predicting the noise.
     """
     beta, spread = at_step(schedule.beta, t, z), at_step(schedule.spread, t, z)
+    _check_signal(1 - beta)
     return (z - beta / spread * noise) / (1 - beta).sqrt()
 
 

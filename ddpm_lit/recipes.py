@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 __all__ = [
     "DataConfig",
     "Diffusion",
+    "Lesson",
     "Optim",
     "Recipe",
     "RunConfig",
@@ -111,8 +112,9 @@ class UNetConfig:
     """Sizes of a U-Net; the defaults suit 8 x 8 digits.
 
     Level i works with base_channels * channel_multipliers[i] channels, at the image
-    size divided by 2^i. The last four fields are switches for relatives of the paper's
-    network. Raises ValueError for sizes that do not fit together.
+    size divided by 2^i. From `norm_eps` on the fields are for relatives of the paper's
+    network, from `classes` on for those that are told more than z and t. Raises
+    ValueError for sizes that do not fit together.
 
     Explained in chapter 7, The U-Net.
     """
@@ -134,6 +136,16 @@ class UNetConfig:
     symmetric_padding: bool = setting(False, "pad all sides before halving")
     cosine_first: bool = setting(False, "time embedding begins with the cosines")
     frequency_shift: int = setting(1, "subtracted from half its length", choices=(0, 1))
+    learn_variance: bool = setting(
+        False, "answer twice the channels, as objectives say"
+    )
+    scale_shift: bool = setting(False, "the time scales the features, and shifts them")
+    classes: int = setting(0, "labels that it can be told (0: none)", least=0)
+    label_names: tuple[str, ...] = setting((), "what they are called, in order")
+    null_label: bool = setting(True, "one label more, for one that is not told")
+    image_channels: int = setting(0, "channels of a picture it is shown", least=0)
+    levels: bool = setting(False, "it is told how noisy that picture is")
+    shown: str = setting("", "what that picture is: smaller:N, holes or one's own")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -152,6 +164,11 @@ class UNetConfig:
             )
         attending = [self.channels[level] for level in self.attention_levels]
         attending += [self.channels[-1]] if self.middle_attention else []
+        if len(self.label_names) not in (0, self.classes):
+            raise ValueError(
+                f"label_names has {len(self.label_names)} names for {self.classes} "
+                "classes; give one for each, or none"
+            )
         self._check_divisors("groups", [self.base_channels, *self.channels])
         self._check_divisors("head_channels", attending)
 
@@ -164,6 +181,12 @@ class UNetConfig:
                     f"{channels} channels cannot be divided by {name} = "
                     f"{divisor}; change base_channels or {name}"
                 )
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the network can be told by name, besides z and t."""
+        known = {"label": self.classes, "image": self.image_channels}
+        return tuple(k for k, has in {**known, "level": self.levels}.items() if has)
 
     @property
     def channels(self) -> list[int]:
@@ -191,7 +214,7 @@ class UNetConfig:
 # chapters/08-training.md
 @dataclass(frozen=True)
 class Optim:
-    """How a denoiser is trained; the defaults train digits on a CPU in a minute.
+    """How a denoiser is trained; the defaults train digits on a CPU in two minutes.
 
     Explained in chapter 8, Training.
     """
@@ -315,17 +338,59 @@ class Diffusion:
     )
     T: int = setting(1000, "steps of the diffusion", least=2)
     objective: str = setting(
-        "noise", "what is predicted: noise, x or v", choices=("noise", "x", "v")
+        "noise",
+        "what is predicted: noise, x or v; with +variance the variance too",
+        choices=("noise", "x", "v", "noise+variance", "x+variance", "v+variance"),
     )
-    variance: str = setting(
-        "beta_tilde",
-        "of the sampler's noise: beta or beta_tilde",
-        choices=("beta", "beta_tilde"),
+    variance: str | None = setting(
+        None,
+        "of the sampler's noise: beta, beta_tilde or learned (open: learned if it is)",
+        choices=("beta", "beta_tilde", "learned"),
     )
     clip: bool = setting(True, "keep pictures in [-1, 1] while sampling")
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.samples_with == "learned" and not self.learns_variance:
+            raise ValueError("variance = 'learned' needs an objective with +variance")
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the network is taught the variance of a step back."""
+        return "+variance" in self.objective
+
+    @property
+    def samples_with(self) -> str:
+        """The variance of the sampler's noise, chosen here or left open."""
+        return self.variance or ("learned" if self.learns_variance else "beta_tilde")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the network is told besides its picture, and how it is made up.
+
+    Explained in appendix E, A run that loses nothing.
+    """
+
+    labels: bool = setting(False, "tell it each picture's label")
+    drop: float = setting(
+        0.1,
+        "share of labels that it is not told, so that it can be guided",
+        least=0,
+        most=1,
+    )
+    enlarge: int | None = setting(
+        None, "show it a copy this many times smaller, to be enlarged", least=2
+    )
+    most_level: int = setting(0, "the most noise on that copy, as a step", least=0)
+    fill: bool = setting(False, "show it the picture with a hole, to be filled")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.fill and self.enlarge:
+            raise ValueError("enlarge and fill are two lessons; choose one of them")
+        if self.most_level and not self.enlarge:
+            raise ValueError("most_level is the noise of a smaller copy; give enlarge")
 
 
 @dataclass(frozen=True)
@@ -353,7 +418,7 @@ class RunConfig:
 # chapters/84-runs.md
 @dataclass(frozen=True)
 class Recipe:
-    """All that can be set, in six parts; no two fields have the same name.
+    """All that can be set, in seven parts; no two fields have the same name.
 
     Explained in appendix E, A run that loses nothing.
     """
@@ -361,9 +426,14 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     model: UNetConfig = field(default_factory=UNetConfig)
     diffusion: Diffusion = field(default_factory=Diffusion)
+    lesson: Lesson = field(default_factory=Lesson)
     optim: Optim = field(default_factory=Optim)
     run: RunConfig = field(default_factory=RunConfig)
     speed: Speed = field(default_factory=Speed)
+
+    def __post_init__(self) -> None:
+        twice = self.diffusion.learns_variance  # nobody else decides it
+        object.__setattr__(self, "model", replace(self.model, learn_variance=twice))
 
     def changed(self, **changes: Any) -> "Recipe":
         """The recipe with fields of any of its parts changed, by their names alone.

@@ -25,18 +25,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ddpm_lit.conditioning import drop_labels, in_turn, show_holes, show_smaller
 from ddpm_lit.data import Dataset
 from ddpm_lit.datasets import open_data
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.images import save_grid
 from ddpm_lit.models import build_model, check_description, describe_model, write_whole
 from ddpm_lit.networks.fast import quicken
-from ddpm_lit.networks.unet import UNet
+from ddpm_lit.networks.unet import UNet, build_unet
 from ddpm_lit.output import draw_images
-from ddpm_lit.recipes import Recipe, recipe_from
+from ddpm_lit.recipes import Diffusion, Lesson, Recipe, recipe_from
 from ddpm_lit.schedules import make_schedule
 from ddpm_lit.team import Team, join_team
 from ddpm_lit.training import (
+    Batch,
+    Draw,
+    Prepare,
     State,
     check_shares,
     drawn_from,
@@ -58,6 +62,7 @@ __all__ = [
     "check_resumable",
     "holds_run",
     "keep_metrics",
+    "lesson_of",
     "read_head",
     "read_metrics",
     "read_recipe",
@@ -182,7 +187,7 @@ def _head_of_format_1(about: dict[str, str]) -> Head:
         "model": asdict(recipe.model),
         "objective": "noise",
         "size": [recipe.model.in_channels, *config["image_size"]],
-        "variance": recipe.diffusion.variance,
+        "variance": recipe.diffusion.samples_with,
         "clip": True,
     }
     return Head(recipe, denoiser, int(about["step"]), "")
@@ -362,7 +367,7 @@ def check_resumable(head: Head, recipe: Recipe, identity: str) -> None:
 
     Explained in appendix E, A run that loses nothing.
     """
-    fixed = ("model", "diffusion"), ("batch_size", "seed", "flips")
+    fixed = ("model", "diffusion", "lesson"), ("batch_size", "seed", "flips")
     before, now = asdict(head.recipe), asdict(recipe)
     pairs = [(k, before[part][k], now[part][k]) for part in fixed[0] for k in now[part]]
     for name in fixed[1]:
@@ -497,14 +502,16 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    prepare: Prepare | None = None,
 ) -> Denoiser:
     """Train by a recipe, in every process that a launcher started; returns the average.
 
     A `denoiser` of your own takes the place of the recipe's network, `data` that of its
-    data set. Writes checkpoints, metrics and samples to the recipe's `out`. A run that
-    was interrupted anywhere and resumed on the same machine equals one that was not: on
-    a CPU bit for bit, on a GPU up to the order of its sums. Without dropout several
-    processes or parts give the result of one up to rounding. Ctrl-C and SIGTERM finish
+    data set, and `prepare` (as for `draw_batch`) that of its lesson. Writes
+    checkpoints, metrics and samples to the recipe's `out`. A run that was interrupted
+    anywhere and resumed on the same machine equals one that was not: on a CPU bit for
+    bit, on a GPU up to the order of its sums. Without dropout several processes or
+    parts give the result of one up to rounding. Ctrl-C and SIGTERM finish
     the step (in a team, up to ten), save, and raise KeyboardInterrupt. Raises
     FileExistsError, FileNotFoundError, ValueError, OSError or TrainingDiverged.
 
@@ -518,7 +525,8 @@ def train(
             raise ValueError(f"the data set {data.name} is empty")
         data = _placed(replace(data, flips=recipe.data.flips), team)
         model = build_denoiser(recipe, data) if denoiser is None else denoiser
-        return _train(recipe, model, data, team, resume, overwrite, progress)
+        lesson = prepare or lesson_of(recipe, model)
+        return _train(recipe, model, data, team, resume, overwrite, progress, lesson)
 
 
 def _train(
@@ -529,6 +537,7 @@ def _train(
     resume: bool,
     overwrite: bool,
     progress: bool,
+    lesson: Prepare | None,
 ) -> Denoiser:
     """Train a denoiser on data, in a folder; signals wait for the end of a step."""
     with catch_signals() as asked:
@@ -550,9 +559,9 @@ def _train(
             if not state.step and data.images.dtype == torch.uint8:
                 first = data.images[:64].cpu()
                 team.together(partial(save_grid, first, run.folder / "data.png"))
-            _look_after(run, state, data, recipe, team, asked, progress)
+            _look_after(run, state, data, recipe, team, asked, progress, lesson)
             if recipe.run.samples:
-                _show_samples(run, state, data, recipe, team, last=True)
+                _show_samples(run, state, data, recipe, team, lesson, last=True)
             team.together(run.finish)
         finally:
             run.close()
@@ -562,24 +571,76 @@ def _train(
 def build_denoiser(recipe: Recipe, data: Dataset) -> Denoiser:
     """The denoiser of a recipe before its training, for pictures like those of `data`.
 
-    Raises ValueError when the network cannot halve them often enough.
+    Raises ValueError when the network cannot halve them often enough, or would be told
+    what nobody knows.
 
     Explained in appendix E, A run that loses nothing.
     """
     channels, height, width = data.shape
     recipe.model.check_size(height, width)
+    config = replace(recipe.model, in_channels=channels, **_told(recipe.lesson, data))
     with drawn_from(seed_of("weights", recipe.optim.seed), torch.device("cpu")):
-        net = UNet(replace(recipe.model, in_channels=channels))
+        net = build_unet(config)
     d = recipe.diffusion
-    schedule, how = make_schedule(d.schedule, d.T), {"variance": d.variance}
+    schedule, how = make_schedule(d.schedule, d.T), {"variance": d.samples_with}
     return Denoiser(net, schedule, d.objective, size=data.shape, clip=d.clip, **how)
+
+
+def _told(lesson: Lesson, data: Dataset) -> dict[str, Any]:
+    """What a lesson on these data asks of a network, as fields of its configuration."""
+    channels, height, width = data.shape
+    if lesson.enlarge and (height % lesson.enlarge or width % lesson.enlarge):
+        raise ValueError(
+            f"{data.name} has pictures of {height} x {width}, which cannot be made "
+            f"{lesson.enlarge} times smaller; take another size"
+        )
+    shown, seen = "", 0
+    if lesson.enlarge:
+        shown, seen = f"smaller:{lesson.enlarge}", channels
+    elif lesson.fill:
+        shown, seen = "holes", channels + 1
+    found: dict[str, Any] = {"shown": shown, "image_channels": seen}
+    found |= {"levels": lesson.most_level > 0, "classes": 0, "label_names": ()}
+    if not lesson.labels:
+        return found
+    if "label" not in data.cond:
+        raise ValueError(
+            f"{data.name} has no labels to tell; a folder needs a sub-folder for each"
+        )
+    found["classes"] = len(data.label_names) or int(data.cond["label"].max()) + 1
+    return {**found, "label_names": data.label_names, "null_label": lesson.drop > 0}
+
+
+def lesson_of(recipe: Recipe, model: Denoiser) -> Prepare | None:
+    """What a recipe does to a batch before the network sees it; None for nothing.
+
+    Raises ValueError for a network that cannot be taught so.
+
+    Explained in appendix E, A run that loses nothing.
+    """
+    config: Any = getattr(model.net, "config", None)
+    asked, lessons = recipe.lesson, list[Prepare]()
+    known = {"label": asked.labels, "image": asked.enlarge or asked.fill}
+    for name, wanted in {**known, "level": asked.most_level}.items():
+        if wanted and name not in getattr(config, "conditions", ()):
+            raise ValueError(f"the recipe's lesson is of no use: no {name} can be told")
+    if asked.labels and config.null_label:
+        lessons.append(drop_labels(config.classes, asked.drop))
+    if asked.enlarge:
+        lessons.append(show_smaller(asked.enlarge, model.schedule, asked.most_level))
+    if asked.fill:
+        lessons.append(show_holes())
+    return in_turn(*lessons) if lessons else None
 
 
 def _as_it_is(recipe: Recipe, model: Denoiser) -> Recipe:
     """The recipe with what a denoiser, perhaps of one's own, says of itself."""
     if isinstance(model.net, UNet):
         recipe = replace(recipe, model=model.net.config)
-    names = {"objective": model.objective, "variance": model.variance}
+    chosen, usual = recipe.diffusion.variance, Diffusion(objective=model.objective)
+    if model.variance != (chosen or usual.samples_with):
+        chosen = model.variance
+    names = {"objective": model.objective, "variance": chosen}
     return recipe.changed(T=model.schedule.T, clip=model.clip, **names)
 
 
@@ -613,6 +674,7 @@ def _look_after(
     team: Team,
     asked: list[int],
     progress: bool,
+    lesson: Prepare | None,
 ) -> None:
     """Train to the last step, or until a signal is in `asked`; write on the way."""
     each, last = recipe.run, recipe.optim.train_steps
@@ -621,7 +683,7 @@ def _look_after(
     talks = progress and team.speaks
     bar = tqdm(total=last, initial=since, disable=None if talks else True, unit="step")
     with bar:
-        for found in fit(state, data, recipe.optim, team):
+        for found in fit(state, data, recipe.optim, team, lesson):
             sums += torch.stack(found)
             step, asks = state.step, bool(asked)
             if team.size > 1:  # several processes ask each other every tenth step
@@ -650,7 +712,7 @@ def _look_after(
             if saves:
                 team.together(partial(run.save, state, recipe, data.identity))
             if shows and recipe.run.samples:
-                _show_samples(run, state, data, recipe, team)
+                _show_samples(run, state, data, recipe, team, lesson)
             mark += time.perf_counter() - paused  # that was no training
             if asks:
                 raise KeyboardInterrupt(*asked)
@@ -662,6 +724,7 @@ def _show_samples(
     data: Dataset,
     recipe: Recipe,
     team: Team,
+    lesson: Prepare | None,
     last: bool = False,
 ) -> None:
     """A sheet of samples in at most 250 steps, made by all processes.
@@ -669,13 +732,17 @@ def _show_samples(
     They are told what is known of the first examples. A sheet that cannot be written is
     no reason to stop; the next save will tell.
     """
-    first = torch.arange(recipe.run.samples) % len(data)
-    known = {k: v for k, v in data.cond.items() if k in state.denoiser.conditions}
-    told = {k: v[first.to(v.device)] for k, v in known.items()}
+    count, seed = recipe.run.samples, recipe.optim.seed
+    x, known = data[torch.arange(count) % len(data)]
+    told = {k: v for k, v in known.items() if k in state.denoiser.conditions}
+    if lesson:
+        x, told = team.place(x), {k: team.place(v) for k, v in told.items()}
+        t = torch.ones(count, dtype=torch.int64, device=team.device)
+        told = lesson(Batch(x, t, x, told), Draw(seed, 0, 0, count, team)).cond
     images = draw_images(
         state.ema.model,
-        recipe.run.samples,
-        seed=recipe.optim.seed,
+        count,
+        seed=seed,
         batch_size=recipe.share(team.size),  # as many as training has room for
         steps=min(250, state.denoiser.schedule.T),
         team=Team(team.device, team.launch, replace(team.speed, compile=False)),

@@ -82,6 +82,7 @@ class Team(Machine):
         self.device, self.launch = device, launch or Launch()
         self.rank, self.size = self.launch.rank, self.launch.size
         self.speed = decided(speed or Speed(), device, training)
+        self.words: distributed.ProcessGroup | None = None  # who hears; None: all
 
     def place(self, x: Tensor) -> Tensor:
         """x on the device, pictures in the layout that `speed` wants."""
@@ -130,7 +131,8 @@ class Team(Machine):
                 outcome[0] = task()
             except Exception as error:
                 outcome[1] = error
-        distributed.broadcast_object_list(outcome, 0, device=torch.device("cpu"))
+        cpu = torch.device("cpu")
+        distributed.broadcast_object_list(outcome, 0, self.words, cpu)
         if outcome[1] is not None:
             raise outcome[1]
         return outcome[0]
@@ -139,7 +141,7 @@ class Team(Machine):
         """The mean over all processes, on the CPU; waits for the device."""
         total = values.detach().to("cpu", copy=True)
         if self.size > 1:
-            distributed.all_reduce(total)
+            distributed.all_reduce(total, group=self.words)
         return total / self.size
 
     def any(self, flag: bool) -> bool:
@@ -174,7 +176,7 @@ class Team(Machine):
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        distributed.all_gather_object(found, value)
+        distributed.all_gather_object(found, value, self.words)
         return found
 
 
@@ -201,9 +203,13 @@ def join_team(
         return
     backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=timedelta(seconds=PATIENCE))
+    # Its threads end with it. Those of the group that shares gradients live as long as
+    # the program, and one that held an object of Python's while it ends would abort it.
+    team.words = distributed.new_group(backend="gloo")
     try:
         yield team
     finally:
+        team.words = None
         distributed.destroy_process_group()
 
 

@@ -6,7 +6,7 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +21,10 @@ from ddpm_lit.recipes import Optim
 
 __all__ = [
     "Batch",
+    "Draw",
     "EMA",
     "PART",
+    "Prepare",
     "Shuffle",
     "State",
     "check_shares",
@@ -100,7 +102,36 @@ class Batch:
         ]
 
 
-PART = 64  # examples whose noise has one seed
+PART = 64  # examples whose random numbers have one seed
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers for the examples first..last - 1 of the batch of a step.
+
+    Example i has the same ones, whatever the process that draws them.
+
+    Explained in chapter 8, Training.
+    """
+
+    seed: int
+    step: int
+    first: int
+    last: int
+    machine: Machine
+
+    def __call__(self, purpose: str, *size: int, kind: Any = torch.randn) -> Tensor:
+        """(last - first, *size) of `kind`, torch.randn or torch.rand, on the device."""
+        parts, device = [], self.machine.device
+        for part in range(self.first // PART, -(-self.last // PART)):
+            source = torch.Generator(device)
+            source.manual_seed(seed_of(purpose, self.seed, self.step, part))
+            parts.append(kind((PART, *size), generator=source, device=device))
+        skipped = self.first % PART
+        return torch.cat(parts)[skipped : skipped + self.last - self.first]
+
+
+Prepare = Callable[[Batch, Draw], Batch]
 
 
 def draw_batch(
@@ -110,11 +141,13 @@ def draw_batch(
     model: Denoiser,
     optim: Optim,
     machine: Machine,
+    prepare: Prepare | None = None,
 ) -> Batch:
     """This process's part of the batch of `step` = 0, 1, ..., on its device.
 
     All that is drawn depends on the seed and the step alone. Of what is known of the
-    examples the batch holds what the network can be told.
+    examples the batch holds what the network can be told. `prepare(batch, draw)` may
+    change it, with random numbers of its own.
 
     Explained in chapter 8, Training.
     """
@@ -128,23 +161,11 @@ def draw_batch(
         where = mirrored[first:last, None, None, None].to(x.device)
         x = torch.where(where, x.flip(-1), x)
     x = machine.place(x)
-    noise = torch.cat(
-        [
-            torch.randn(
-                (PART, *data.shape),
-                generator=torch.Generator(machine.device).manual_seed(
-                    seed_of("noise", optim.seed, step, part)
-                ),
-                device=machine.device,
-                dtype=x.dtype,
-            )
-            for part in range(first // PART, -(-last // PART))
-        ]
-    )
-    skipped = first % PART
-    noise = machine.place(noise[skipped : skipped + last - first])
+    draw = Draw(optim.seed, step, first, last, machine)
+    noise = machine.place(draw("noise", *data.shape).to(x.dtype))
     cond = {k: machine.place(v) for k, v in known.items() if k in model.conditions}
-    return Batch(x, machine.place(t[first:last]), noise, cond)
+    batch = Batch(x, machine.place(t[first:last]), noise, cond)
+    return prepare(batch, draw) if prepare else batch
 
 
 # chapters/08-training.md
@@ -261,13 +282,17 @@ def learning_rate(step: int, optim: Optim) -> float:
 
 # chapters/08-training.md
 def fit(
-    state: State, data: Dataset, optim: Optim, machine: Machine | None = None
+    state: State,
+    data: Dataset,
+    optim: Optim,
+    machine: Machine | None = None,
+    prepare: Prepare | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Algorithm 1, from the state's step to the last; yields loss and gradient norm.
 
     Each step is done when its numbers are yielded, as tensors that nobody has read.
-    The caller's random numbers are left as they were. Raises ValueError for a batch
-    that cannot be shared equally.
+    The caller's random numbers are left as they were. `prepare` is as for
+    `draw_batch`. Raises ValueError for a batch that cannot be shared equally.
 
     Explained in chapter 8, Training.
     """
@@ -279,7 +304,8 @@ def fit(
     while state.step < optim.train_steps:
         for group in state.adam.param_groups:
             group["lr"] = learning_rate(state.step, optim)
-        batch = draw_batch(data, order, state.step, state.denoiser, optim, machine)
+        model = state.denoiser
+        batch = draw_batch(data, order, state.step, model, optim, machine, prepare)
         dropout = seed_of("dropout", optim.seed, state.step, machine.rank)
         with drawn_from(dropout, machine.device), machine.threads(net, batch.x):
             found = update(state, batch, working, optim, machine)

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ledger import EQUATION
+from ledger import EQUATION, origins
 
 from chapters import read_chapters
 from conftest import ROOT, package_files, public_names
 
 PAGES = ("ledger", "errata", "coverage", "names")
 RESULT = re.compile(
-    r"(exact|symbolic|quadrature|Monte Carlo): +[\d.e-]+ *, allowed|asserted"
+    r"(run as printed, |not run as printed: \w).*"
+    r"((exact|symbolic|quadrature|Monte Carlo|definition): +[\d.e-]+ *, allowed"
+    r"|asserted)",
+    re.S,
 )
 
 
@@ -63,10 +66,7 @@ def test_every_row_has_a_statement_a_source_and_a_result(site):
         assert 'class="katex' in row, f"{label}: no statement"
         cells = [words(cell).strip() for cell in re.findall(r"<td.*?</td>", row, re.S)]
         assert cells[1], f"{label}: no source"
-        result = (
-            r"(exact|symbolic|quadrature|Monte Carlo): +[\d.e-]+ *, allowed|asserted"
-        )
-        assert re.match(result, cells[2]), f"{label}: {cells[2]}"
+        assert RESULT.match(cells[2]), f"{label}: {cells[2]}"
 
 
 def test_the_ledger_counts_what_it_lists(site):
@@ -76,6 +76,9 @@ def test_the_ledger_counts_what_it_lists(site):
     )
     assert re.search(rf"\b{count} equations", stated), stated
     assert f"{count} checked" in stated and "0 waived" in stated, stated
+    entries = origins(ROOT / "chapters").values()
+    ran = sum("run" in entry.value for entry in entries)
+    assert f"{ran} run as printed" in stated and ran > 0.9 * count, stated
 
 
 def test_an_error_in_the_ledger_is_the_one_that_the_check_printed(site):
@@ -85,6 +88,17 @@ def test_an_error_in_the_ledger_is_the_one_that_the_check_printed(site):
     shown = re.search(r'class="measured">([^<]+)<', row)
     assert printed and shown
     assert float(shown[1]) == max(map(float, printed))
+
+
+def test_the_ledger_and_the_tick_say_what_is_run_as_printed(site):
+    row = next(r for r in rows(site, "ledger") if "row-eq-jump" in r)
+    assert "run as printed, against q_sample" in " ".join(words(row).split())
+    row = next(r for r in rows(site, "ledger") if "row-eq-beta-cubed" in r)
+    assert "not run as printed: an approximation" in words(row)
+    kernel = page(site, "diffusion-kernel")
+    tick = re.search(r'<a class="checked"[^>]*>', kernel)
+    assert tick and 'title="run as printed"' in tick[0]
+    assert "run as printed · exact" in " ".join(words(kernel).split())
 
 
 def test_functions_that_compute_an_equation_are_named(site):
@@ -136,8 +150,16 @@ def test_every_place_of_the_notes_has_a_row(site):
     errata = notes()["errata"]
     found = rows(site, "errata")
     assert len(found) == len(errata) > 50
-    for row in found:
+    for row, erratum in zip(found, errata, strict=True):
         assert re.search(r'href="/[\w-]+/#slip-[\w-]+"', row) or "not yet: " in row, row
+        assert f'class="erratum-kind">{erratum["kind"]}<' in row, row
+
+
+def test_a_note_is_corrected_in_the_order_of_its_lines():
+    places = [re.match(r"S(\d):(\d+)", row["where"]) for row in notes()["errata"]]
+    assert all(places)
+    order = [tuple(map(int, place.groups())) for place in places]
+    assert order == sorted(order)
 
 
 def test_an_erratum_shows_the_number_that_its_check_computed(site):

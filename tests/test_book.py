@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import book
 import pytest
 from notebooks import picture_problems
 
@@ -143,6 +144,15 @@ def test_without_a_node_that_will_do_one_line_says_so(tmp_path, version, reason)
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 1
     assert reason in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_a_widget_says_to_a_notebook_is_no_message():
+    said = ["Exception opening new comm\n", "Comm not found for comm id 3f2a9c\n"]
+    assert book.messages(said) == []
+    real = "⚠️  chapters/01.md:3 no such figure\n"
+    assert book.messages([*said, real, "  more of it\n", *said]) == [
+        "⚠️  chapters/01.md:3 no such figure\n  more of it"
+    ]
 
 
 @pytest.mark.parametrize("base", ["https://example.org/book", "book", "/a b", "//host"])

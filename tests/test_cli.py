@@ -35,13 +35,17 @@ from small import (
 import ddpm_lit
 import ddpm_lit.output as output
 from ddpm_lit.cli import (
-    FROM_DATA,
+    DERIVED,
     build_parser,
     main,
+    run_edit,
+    run_evaluate,
     run_export,
     run_info,
+    run_inpaint,
     run_sample,
     run_train,
+    run_upscale,
 )
 from ddpm_lit.data import load_digits
 from ddpm_lit.machine import Machine
@@ -124,13 +128,28 @@ def test_the_plain_loop_of_chapter_8_is_a_run_without_switches(tmp_path):
     assert all(torch.equal(v, named[k]) for k, v in state_tensors(state).items())
 
 
-def test_the_verbs_can_be_called_by_their_names(tmp_path, trained, capsys):
+def test_the_verbs_can_be_called_by_their_names(tmp_path, trained, files, capsys):
     def words(*given: str) -> argparse.Namespace:
         return build_parser().parse_args(list(given))
 
     out = str(tmp_path / "run")
     run_train(words("train", f"--out={out}", "--train-steps=2", *WORDS, "--quiet"))
     run_sample(words("sample", out, "--num=2", f"--out={tmp_path / 'grid.png'}"))
+
+    def changes(verb: str, picture: str, *more: str) -> argparse.Namespace:
+        sheet = f"--out={tmp_path / verb}.png"
+        given = [verb, out, str(files / picture), *more, sheet]
+        return words(*given, "--num=2", "--quiet")
+
+    run_edit(changes("edit", "digit.png"))
+    run_inpaint(changes("inpaint", "digit.png", f"--mask={files / 'mask.png'}"))
+    run_upscale(changes("upscale", "small.png"))
+    assert all((tmp_path / f"{v}.png").exists() for v in ("edit", "inpaint", "upscale"))
+    scores = str(tmp_path / "scores.json")
+    few = ("--num=40", "--steps=2", "--sampler=ab2", f"--out={scores}", "--quiet")
+    run_evaluate(words("evaluate", out, *few))
+    told = json.loads(Path(scores).read_text())
+    assert told["sampler"] == "ab2" and told["scores"]["made"]["pictures"] == 40
     run_info(words("info", out))
     run_export(words("export", out, str(tmp_path / "model"), "--to=folder"))
     assert "step 2 of 2" in capsys.readouterr().out
@@ -138,6 +157,204 @@ def test_the_verbs_can_be_called_by_their_names(tmp_path, trained, capsys):
     assert all(
         torch.equal(v, named[k]) for k, v in read_run(out).net.state_dict().items()
     )
+
+
+# ------------------------------------------------------------------ labels
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> Path:
+    """A run that was told labels: pictures of folders, bright cats and dark dogs."""
+    place = tmp_path_factory.mktemp("told")
+    for name, grey in (("cat", 230), ("dog", 20)):
+        (place / "pets" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("L", (8, 8), grey + i).save(place / f"pets/{name}/{i}.png")
+    recipe = small(place / "run", data=f"folder:{place / 'pets'}", labels=True)
+    train(
+        recipe.changed(train_steps=400, objective="v", save_every=400), progress=False
+    )
+    return place / "run"
+
+
+def brightness(path: Path) -> np.ndarray:
+    """Mean of each picture of a file."""
+    return np.load(path)["arr_0"].mean((1, 2, 3))
+
+
+def test_a_model_is_told_labels_by_name_and_by_number(tmp_path, told, capsys):
+    config = read_run(told).net.config
+    assert config.label_names == ("cat", "dog") and config.null_label
+    for asked in ("dog,cat", "1,0"):
+        out = tmp_path / f"{asked}.npz"
+        words = ["--label", asked, "--num=12", f"--out={out}", "--quiet"]
+        assert main(["sample", str(told), *words]) == 0
+        dark, bright = brightness(out).reshape(6, 2).T
+        assert dark.mean() + 50 < bright.mean(), "the labels are not obeyed"
+    assert (tmp_path / "1,0.npz").read_bytes() == (
+        tmp_path / "dog,cat.npz"
+    ).read_bytes()
+    for words, message in (
+        (["--label=cow"], "'cow' is none of cat, dog"),
+        (["--label="], "'' is none of cat, dog"),
+        (["--guidance=2"], "must be told what to show"),
+    ):
+        assert message in refusal(capsys, "sample", str(told), *words)
+
+
+def test_guidance_is_a_part_of_the_job(tmp_path, told, capsys):
+    words = ["sample", str(told), "--label=cat", "--num=3", f"--out={tmp_path / 'a'}"]
+    assert main([*words, "--guidance=2", "--quiet"]) == 0
+    assert "scale" in refusal(capsys, *words, "--guidance=3")
+    assert "scale: 2.0, now None" in refusal(capsys, *words)
+
+
+def test_labels_that_are_always_told_cannot_be_guided(tmp_path, capsys):
+    train(small(tmp_path / "run", labels=True, drop=0.0, train_steps=2), progress=False)
+    model = str(tmp_path / "run")
+    words = ["--label=3", "--guidance=2", f"--out={tmp_path / 'x.png'}"]
+    assert "--guidance needs" in refusal(capsys, "sample", model, *words)
+    assert "must be told what" in refusal(capsys, "sample", model)
+
+
+def test_labels_resume_and_own_networks(tmp_path, capsys):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(small(whole, labels=True, train_steps=12), progress=False)
+    for steps in (6, 12):
+        recipe = small(parts, labels=True, train_steps=12, save_every=6)
+        kept = recipe.changed(train_steps=steps, flat_fraction=1.0)
+        train(kept, progress=False, resume=steps == 12)
+    train(
+        small(whole, labels=True, train_steps=12, save_every=6).changed(
+            flat_fraction=1.0
+        ),
+        progress=False,
+        overwrite=True,
+    )
+    assert not different(whole, parts)
+    plain = build_denoiser(small(tmp_path / "x"), load_digits())
+    with pytest.raises(ValueError, match="no label can be told"):
+        train(small(tmp_path / "x", labels=True), denoiser=plain, progress=False)
+
+
+# ------------------------------------------------------------------ pictures
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """A digit, the same in small, and masks."""
+    place = tmp_path_factory.mktemp("files")
+    digit = load_digits("test").images[3, 0]
+    Image.fromarray(digit.numpy()).save(place / "digit.png")
+    small = digit.reshape(4, 2, 4, 2).float().mean((1, 3))
+    Image.fromarray(small.to(torch.uint8).numpy()).save(place / "small.png")
+    Image.new("L", (5, 5)).save(place / "odd.png")
+    hole = Image.new("L", (8, 8))
+    hole.save(place / "whole.png")
+    hole.paste(255, (4, 0, 8, 8))
+    hole.save(place / "mask.png")
+    return place
+
+
+def pictures(path: Path) -> np.ndarray:
+    return np.load(path)["arr_0"].squeeze(-1)
+
+
+def test_strength_one_is_a_sample_and_less_keeps_some(tmp_path, trained, files):
+    made = {}
+    for words in (["sample"], ["edit", "1"], ["edit", "0.1"]):
+        out = tmp_path / f"{'-'.join(words)}.npz"
+        given = [words[0], str(trained), f"--out={out}", "--num=3", "--quiet"]
+        if len(words) > 1:
+            given += [str(files / "digit.png"), f"--strength={words[1]}"]
+        assert main(given) == 0
+        made["-".join(words)] = pictures(out).astype(float)
+    assert np.array_equal(made["sample"], made["edit-1"])
+    digit = np.asarray(Image.open(files / "digit.png"), float)
+    near, far = (np.abs(made[f"edit-{s}"] - digit).mean() for s in ("0.1", "1"))
+    assert near < far / 2, (near, far)
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_what_is_known_stays_exactly(tmp_path, files, fill):
+    train(small(tmp_path / "run", fill=fill, train_steps=3), progress=False)
+    words = [str(files / "digit.png"), f"--mask={files / 'mask.png'}", "--num=3"]
+    again = ["--resamples=2", "--jump=2", "--sampler=ddpm"]
+    out = tmp_path / "filled.npz"
+    assert main(["inpaint", str(tmp_path / "run"), *words, *again, f"--out={out}"]) == 0
+    digit = np.asarray(Image.open(files / "digit.png"))
+    made = pictures(out)
+    assert np.array_equal(made[..., :4], np.broadcast_to(digit[:, :4], (3, 8, 4)))
+    assert len({each.tobytes() for each in made[..., 4:]}) == 3, "all the same"
+
+
+@pytest.mark.parametrize(
+    "lesson", [{}, {"enlarge": 2}, {"enlarge": 2, "most_level": 9}]
+)
+def test_pictures_are_enlarged(tmp_path, files, lesson):
+    train(small(tmp_path / "run", **lesson, train_steps=3), progress=False)
+    model, out = str(tmp_path / "run"), tmp_path / "large.npz"
+    more = ["--level=5"] if "most_level" in lesson else []
+    words = [str(files / "small.png"), "--num=2", f"--out={out}", "--quiet"]
+    assert main(["upscale", model, *words, *more]) == 0
+    assert pictures(out).shape == (2, 8, 8)
+    config = read_run(model).net.config
+    assert config.shown == ("smaller:2" if lesson else "")
+    assert config.levels == ("most_level" in lesson)
+
+
+def test_a_model_that_was_taught_to_enlarge_does(tmp_path, files):
+    """Shown what it has learned to use, it makes what it was shown."""
+    recipe = small(tmp_path / "run", enlarge=2, objective="x", train_steps=400)
+    train(recipe.changed(batch_size=32, save_every=400), progress=False)
+    out = tmp_path / "large.npz"
+    words = [str(files / "small.png"), "--num=4", f"--out={out}", "--quiet"]
+    assert main(["upscale", str(tmp_path / "run"), *words]) == 0
+    again = pictures(out).reshape(4, 4, 2, 4, 2).mean((2, 4))
+    asked = np.asarray(Image.open(files / "small.png"), float)
+    assert np.abs(again - asked).mean() < 0.5 * np.abs(asked - asked.mean()).mean()
+
+
+def test_what_does_not_fit_is_refused_in_one_line(tmp_path, trained, files, capsys):
+    for name, lesson in (("larger", {"enlarge": 2}), ("filler", {"fill": True})):
+        train(small(tmp_path / name, **lesson, train_steps=2), progress=False)
+    digit, odd = str(files / "digit.png"), str(files / "odd.png")
+    for words, message in (
+        (["edit", trained, digit, "--strength=1.5"], "strength = 1.5"),
+        (["edit", trained, files / "none.png"], "none.png"),
+        (["edit", trained, digit, "--label=3"], "--label means nothing"),
+        (["edit", tmp_path / "larger", digit], "use upscale"),
+        (["sample", tmp_path / "filler"], "use inpaint"),
+        (["evaluate", tmp_path / "filler", "--num=60"], "use inpaint"),
+        (["inpaint", trained, digit, f"--mask={odd}"], "make them equal"),
+        (["inpaint", trained, digit, f"--mask={files / 'whole.png'}"], "nowhere white"),
+        (
+            [
+                "inpaint",
+                trained,
+                digit,
+                f"--mask={files / 'mask.png'}",
+                "--resamples=0",
+            ],
+            "0",
+        ),
+        (["upscale", trained, odd], "odd.png is no 8 x 8"),
+        (["upscale", tmp_path / "larger", digit], "is not 4 x 4"),
+        (
+            ["upscale", trained, files / "small.png", "--level=3"],
+            "--level means nothing",
+        ),
+    ):
+        out = f"--out={tmp_path / ('x.json' if words[0] == 'evaluate' else 'x.png')}"
+        assert message in refusal(capsys, *map(str, words), out), words
+    assert not (tmp_path / "x.png").exists()
+    for lesson, message in (
+        ({"enlarge": 3}, "3 times smaller"),
+        ({"enlarge": 2, "fill": True}, "choose one"),
+        ({"most_level": 5}, "give enlarge"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(small(tmp_path / "new", **lesson), progress=False)
 
 
 # ------------------------------------------------------------------ options
@@ -155,7 +372,7 @@ def test_every_option_has_a_meaning_and_its_usual_value():
     train_options = options("train")
     for part in fields(Recipe):
         for each in fields(getattr(Recipe(), part.name)):
-            if each.name in FROM_DATA:
+            if each.name in DERIVED:
                 continue
             action = train_options["--" + each.name.replace("_", "-")]
             assert action.help and action.help.startswith(

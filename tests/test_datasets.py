@@ -26,12 +26,12 @@ import torch
 from PIL import Image
 
 import ddpm_lit.datasets as datasets
+import ddpm_lit.evaluation as evaluation
 from ddpm_lit import DataConfig, Dataset, open_data
 from ddpm_lit.data import load_digits, to_model_range
 from ddpm_lit.datasets import (
     DOWNLOADS,
     check_lost,
-    data_cache,
     decode_pictures,
     identity_of,
     label_by_folder,
@@ -39,6 +39,8 @@ from ddpm_lit.datasets import (
     read_cifar10,
     read_idx,
 )
+from ddpm_lit.downloads import data_cache, fetch
+from ddpm_lit.evaluation import inception_weights
 from ddpm_lit.images import Plan, list_pictures, plan_reading
 
 RNG = np.random.default_rng(0)
@@ -480,6 +482,31 @@ def test_without_a_network_it_says_where_to_put_the_file(public):
     with pytest.raises(OSError, match="cannot get http") as caught:
         open_data(DataConfig(data="fashion-mnist"))
     assert str(data_cache() / "fashion_mnist") in str(caught.value)
+
+
+def test_the_weights_of_inception_are_fetched_once_and_known_by_their_sum(
+    public, monkeypatch
+):
+    def known(content: bytes) -> None:
+        sha256 = hashlib.sha256(content).hexdigest()
+        monkeypatch.setattr(evaluation, "INCEPTION_SHA256", sha256)
+
+    address, _ = datasets.DOWNLOADS["mnist"]
+    monkeypatch.setattr(evaluation, "INCEPTION", address + "weights.pth")
+    (public / "weights.pth").write_bytes(b"weights")
+    known(b"weights")
+    for _ in range(2):
+        path = inception_weights()
+        assert path == data_cache() / "inception" / "weights.pth"
+        assert path.read_bytes() == b"weights"
+    md5 = "md5:" + hashlib.md5(b"weights").hexdigest()
+    assert fetch(address + "weights.pth", md5, path.parent) == path
+    assert len(Quiet.asked) == 1, f"asked for {Quiet.asked}"
+    path.unlink()
+    known(b"others")
+    with pytest.raises(OSError, match="cannot get http") as caught:
+        inception_weights()
+    assert "\n" not in str(caught.value) and not path.exists()
 
 
 def test_unknown_sets_and_splits_are_named(photos):

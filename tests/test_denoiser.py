@@ -350,7 +350,7 @@ def test_train_and_test_digits_are_disjoint():
 
 def deterministic(predict, z, t, s, schedule, noise, past):
     """The way without noise."""
-    x, direction = predict(z, t)
+    x, direction, _ = predict(z, t)
     return schedule.signal[s] * x + schedule.spread[s] * direction
 
 

@@ -27,15 +27,17 @@ from diffusers import (
     DDIMScheduler,
     DDPMPipeline,
     DDPMScheduler,
+    DPMSolverMultistepScheduler,
     UNet2DModel,
 )
+from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.training_utils import EMAModel
 
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.elbo import bits_per_dim, gaussian_kl
 from ddpm_lit.forward import q_sample
-from ddpm_lit.guidance import clipped
+from ddpm_lit.guidance import clipped, guided, rescaled
 from ddpm_lit.hub import (
     config_from_diffusers,
     config_to_diffusers,
@@ -45,10 +47,12 @@ from ddpm_lit.hub import (
     to_diffusers,
     weights_to_diffusers,
 )
+from ddpm_lit.mixture import GaussianMixture
 from ddpm_lit.networks.unet import UNet, time_embedding
-from ddpm_lit.parameterization import v_from_x
+from ddpm_lit.objectives import Prediction
+from ddpm_lit.parameterization import noise_from_x, v_from_x
 from ddpm_lit.recipes import UNetConfig, preset
-from ddpm_lit.samplers import ddpm
+from ddpm_lit.samplers import ddim, ddpm, dpm2m
 from ddpm_lit.sampling import chain, sample
 from ddpm_lit.schedules import (
     NoiseSchedule,
@@ -121,6 +125,46 @@ def test_one_step_agrees_with_diffusers(t, predicts, variance, clip):
     scale = 1 + float(ours.abs().max())
     # Their picture is divided by a root of 0.006 in float32 before it is clipped.
     assert torch.allclose(ours, theirs, atol=2e-4 * scale), "one step back differs"
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("t", [2, 40, 500, 1000])
+def test_one_step_with_a_learned_variance_agrees_with_diffusers(t, clip):
+    scheduler = DDPMScheduler(1000, variance_type="learned_range", clip_sample=clip)
+    x, noise, answer, told = torch.rand(4, 8, 1, 4, 4, generator=seeded(t)) * 2 - 1
+    z, both = q_sample(x, t, noise, LINEAR), torch.cat([answer, 1.5 * told], 1)
+    theirs = scheduler.step(both, t - 1, z, generator=seeded(5)).prev_sample
+    fresh = torch.randn(z.shape, generator=seeded(5))
+    model = Denoiser(lambda z, t: both, LINEAR, "noise+variance")
+    predict = clipped(model, LINEAR) if clip else model
+    ours = ddpm(predict, z, t, t - 1, LINEAR, lambda: fresh, [], variance="learned")
+    scale = 1 + float(ours.abs().max())
+    assert torch.allclose(ours, theirs, atol=2e-4 * scale), "one step back differs"
+
+
+def test_a_network_that_tells_its_variance_goes_both_ways(tmp_path):
+    sizes = {"block_out_channels": (32, 32), "layers_per_block": 1, "sample_size": 8}
+    kinds = {
+        "down_block_types": ("DownBlock2D",) * 2,
+        "up_block_types": ("UpBlock2D",) * 2,
+    }
+    torch.manual_seed(0)
+    unet = UNet2DModel(in_channels=3, out_channels=6, **sizes, **kinds).eval()
+    scheduler = DDPMScheduler(50, variance_type="learned_range")
+    DDPMPipeline(unet, scheduler).save_pretrained(tmp_path / "theirs")
+    model = from_diffusers(tmp_path / "theirs")
+    how = (model.objective, model.variance, model.net.config.learn_variance)
+    assert how == ("noise+variance", "learned", True)
+    z, t = torch.randn(2, 3, 8, 8, generator=seeded(1)), torch.tensor([3, 40])
+    with torch.no_grad():
+        answer, expected = model.net(z, t), unet(z, t - 1).sample
+    assert answer.shape == (2, 6, 8, 8) and torch.allclose(answer, expected, atol=1e-5)
+    again = from_diffusers(to_diffusers(model, tmp_path / "ours"))
+    assert (again.objective, again.variance) == how[:2]
+    assert torch.equal(again.net(z, t), model.net(z, t))
+    other = DDPMScheduler(50, variance_type="fixed_small")
+    with pytest.raises(ValueError, match="learn_variance is True under 'noise'"):
+        from_diffusers(unet, other)
 
 
 @pytest.mark.parametrize("steps", [1000, 50, 4])
@@ -353,6 +397,43 @@ def test_networks_and_gradients_agree_with_diffusers(name, dtype, bound):
         assert error <= bound, f"{name}: gradients of {key} differ by {error}"
 
 
+@pytest.mark.parametrize("shift", ["default", "scale_shift"])
+def test_networks_that_are_told_a_label_agree_with_diffusers(tmp_path, shift):
+    torch.manual_seed(0)
+    theirs = UNet2DModel(
+        **blocks(False, True),
+        block_out_channels=(16, 32),
+        sample_size=16,
+        norm_num_groups=8,
+        attn_norm_num_groups=8,
+        num_class_embeds=7,
+        resnet_time_scale_shift=shift,
+    ).eval()
+    DDPMPipeline(theirs, DDPMScheduler()).save_pretrained(tmp_path / "theirs")
+    for ours in (
+        from_diffusers(theirs, DDPMScheduler()),
+        load_model(tmp_path / "theirs"),
+    ):
+        z, label = (
+            torch.randn(ours.shape(3), generator=seeded(1)),
+            torch.tensor([0, 6, 3]),
+        )
+        t = torch.tensor([1, 500, 1000])
+        with torch.no_grad():
+            answer = ours.net(z, t, label=label)
+            expected = theirs(z, t - 1, class_labels=label).sample
+        assert ours.conditions == ("label",)
+        assert float((answer - expected).abs().max()) <= 1e-5
+        assert float((answer - ours.net(z, t, label=label.flip(0))).abs().max()) > 1e-3
+        with pytest.raises(ValueError, match="must be told 'label'"):
+            ours(z, 5)
+    to_diffusers(ours, tmp_path / "ours")
+    again = UNet2DModel.from_pretrained(tmp_path / "ours/unet")
+    with torch.no_grad():
+        found = again(z, t - 1, class_labels=label).sample
+    assert float((found - expected).abs().max()) <= 1e-6
+
+
 @pytest.mark.parametrize("form", ["safetensors", "bin", "flat", "older names"])
 def test_folders_of_diffusers_are_opened(tmp_path, form):
     theirs = reference("the paper's, narrow")
@@ -566,15 +647,15 @@ def test_diffusers_opens_and_samples_what_we_write(tmp_path, steps):
         ("_class_name", "UNet2DConditionModel"),
         ("_class_name", None),
         ("class_embed_type", "timestep"),
-        ("num_class_embeds", 10),
-        ("resnet_time_scale_shift", "scale_shift"),
+        ("num_class_embeds", 0),
+        ("resnet_time_scale_shift", "spatial"),
         ("act_fn", "gelu"),
         ("mid_block_type", None),
         ("mid_block_scale_factor", 2),
         ("attention_head_dim", 5),
         ("attention_head_dim", 0),
-        ("attn_norm_num_groups", 8),
-        ("out_channels", 6),
+        ("attn_norm_num_groups", 4),
+        ("out_channels", 9),
         ("down_block_types", ["SkipDownBlock2D", "DownBlock2D"]),
         ("down_block_types", ["DownBlock2D"]),
         ("up_block_types", ["AttnUpBlock2D", "UpBlock2D"]),
@@ -606,6 +687,13 @@ def test_a_network_outside_the_family_is_refused_by_field(field, value):
     with pytest.raises(ValueError, match=field) as caught:
         config_from_diffusers({**fields, field: value})
     assert "\n" not in str(caught.value)
+
+
+def test_attention_without_a_normalization_is_refused():
+    """What nothing said means beside scale and shift."""
+    fields = config_to_diffusers(UNetConfig(middle_attention=True), (8, 8))
+    with pytest.raises(ValueError, match="attn_norm_num_groups = None; expected 8"):
+        config_from_diffusers({**fields, "resnet_time_scale_shift": "scale_shift"})
 
 
 @pytest.mark.parametrize("field", ["_class_name", "sample_size", "block_out_channels"])
@@ -644,7 +732,7 @@ def test_a_field_that_is_left_out_is_as_in_diffusers():
         ("prediction_type", "flow_prediction"),
         ("prediction_type", None),
         ("predict_epsilon", False),
-        ("variance_type", "learned_range"),
+        ("variance_type", "learned"),
         ("beta_schedule", "stairs"),
         ("beta_schedule", "laplace"),
         ("beta_start", "small"),
@@ -720,3 +808,52 @@ def test_the_papers_offset_of_the_cosine():
     betas = cosine_betas(1000)
     assert 0.5 / 127.5 < float(betas[0].sqrt()) < 1 / 127.5
     assert float(betas.max()) == 0.999
+
+
+@pytest.mark.parametrize("steps", [5, 10, 20, 50])
+@pytest.mark.parametrize("name", ["ddim", "dpm2m"])
+def test_whole_chains_of_the_solvers_agree_with_diffusers(name, steps):
+    data = GaussianMixture([0.4, 0.6], [-1.5, 1.0], [0.3, 0.2])
+    if name == "ddim":
+        scheduler = DDIMScheduler(
+            1000, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True
+        )
+    else:
+        scheduler = DPMSolverMultistepScheduler(
+            1000, timestep_spacing="trailing", final_sigmas_type="zero"
+        )
+    scheduler.set_timesteps(steps)
+    start = theirs = torch.linspace(-2.5, 2.5, 101, dtype=f64)[:, None]
+    for t in scheduler.timesteps:
+        noise = data.noise(theirs, int(t) + 1, LINEAR)
+        theirs = scheduler.step(noise, t, theirs).prev_sample
+    kept = [int(t) + 1 for t in scheduler.timesteps]
+    assert kept == kept_steps(1000, steps)[:-1], "the same steps"
+    model = Denoiser(partial(data.noise, schedule=LINEAR), LINEAR)
+    sampler = {"ddim": ddim, "dpm2m": dpm2m}[name]
+    ours = sample(model, LINEAR, start, sampler=sampler, steps=kept)
+    # Points between the modes are pulled apart, and rounding with them.
+    assert float((ours - theirs).square().mean().sqrt()) < 1e-5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0, 7.5])
+def test_guidance_agrees_with_diffusers(scale, share):
+    # Ours shrinks the picture. Theirs shrinks whatever the network answers, and is
+    # asked here about a network that answers with the picture.
+    z, told, free = torch.randn(3, 5, 2, 4, 4, dtype=f64, generator=seeded(7))
+    theirs = ClassifierFreeGuidance(scale, guidance_rescale=share)
+    theirs.set_state(step=0, num_inference_steps=10, timestep=torch.tensor(600))
+    picture = theirs.forward(told, free).pred
+
+    def predict(z: torch.Tensor, t: int, **cond: torch.Tensor) -> Prediction:
+        x = told if cond else free
+        return Prediction(x, noise_from_x(z, x, t, LINEAR))
+
+    ours = rescaled(predict, scale, LINEAR, share, label=told)(z, 600)
+    assert torch.allclose(ours.x, picture, atol=1e-12)
+    assert torch.allclose(q_sample(ours.x, 600, ours.noise, LINEAR), z, atol=1e-10)
+    if share == 0:
+        plain = guided(predict, scale, label=told)(z, 600)
+        noise = theirs.forward(predict(z, 600, label=told).noise, predict(z, 600).noise)
+        assert torch.allclose(plain.noise, noise.pred, atol=1e-10)

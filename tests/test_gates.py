@@ -56,10 +56,13 @@ def test_an_equation_needs_an_entry_and_an_entry_an_equation(book):
     ("entry", "reason"),
     [
         ("a definition", "is no entry"),
-        ("{note: textbook, derived here}", "'derived here' is none of cite, note"),
+        ("{note: textbook, derived here}", "'derived here' is none of T, cite"),
         ("{cite: nobody1900}", "references.bib has no entry 'nobody1900'"),
         ("{place: eq. 2}", "a place needs the source"),
         ("{waived: }", "waived needs a reason"),
+        ("{note: x, unrun: }", "unrun needs a reason"),
+        ("{run: sides, unrun: too hard}", "what is not run needs no other word"),
+        ("{note: x, run: }", "run needs a function of the package, or `sides`"),
         ("{waived: too hard}", "1 of 1 equations are waived, at most 3% may be"),
     ],
 )
@@ -84,6 +87,23 @@ def test_numbers_that_no_seed_decides_are_named(book, source, refused):
     said = gates.draw_problems(chapters_of(book(c01_a=chapter_text(("", source)))))
     assert bool(said) == refused
     assert not refused or "differ in every build" in said[0]
+
+
+def test_a_figure_that_its_cell_does_not_show_is_named(book):
+    draw = 'save_figure(figure, "01-line", "A line.")'
+    for source, shown in ((draw, True), (draw + "\nprint(1)", False)):
+        said = gates.figure_problems(
+            chapters_of(book(c01_a=chapter_text(("figure", source))))
+        )
+        assert any("a cell shows its last line" in each for each in said) != shown
+
+
+def test_an_import_that_nobody_uses_is_named(book):
+    root = book(c01_a=chapter_text(("", "import math\nimport json"), ("", "math.pi")))
+    said = gates.import_problems(chapters_of(root))
+    assert len(said) == 1 and "json is imported and never used" in said[0]
+    used = chapter_text(("", "import json"), ("", 'say = "json.dumps"'))
+    assert not gates.import_problems(chapters_of(book(c01_a=used)))
 
 
 def test_what_is_no_yaml_is_named(book):
@@ -160,7 +180,7 @@ NOTED_PAGE = (
     ":class: slip\n:label: slip-x\n\nIt is 1.\n```\n" + EQUATION
 )
 NOTES = {
-    "errata": [{"where": "S0:1", "callout": "slip-x"}],
+    "errata": [{"where": "S0:1", "kind": "wrong", "callout": "slip-x"}],
     "coverage": [
         {
             "note": 0,
@@ -182,8 +202,18 @@ def test_the_notes_are_covered(book, monkeypatch):
 @pytest.mark.parametrize(
     ("part", "row", "problem"),
     [
-        ("errata", {"where": "S0:2", "callout": "slip-y"}, "no callout is labelled"),
-        ("errata", {"where": "S0:2"}, "name a callout"),
+        (
+            "errata",
+            {"where": "S0:2", "kind": "remark", "callout": "slip-y"},
+            "no callout is labelled",
+        ),
+        ("errata", {"where": "S0:2", "kind": "imprecise"}, "name a callout"),
+        ("errata", {"where": "S0:2", "callout": "slip-x"}, "wrong, imprecise, remark"),
+        (
+            "errata",
+            {"where": "S0:2", "kind": "unfair", "callout": "slip-x"},
+            "its kind must be one of",
+        ),
         ("coverage", {"note": 0, "lines": 4}, "say where it is treated"),
         (
             "coverage",
@@ -244,6 +274,25 @@ def test_the_book_passes_its_gates():
     assert gates.environment_problems() == []
     assert ledger.origin_problems(chapters) == []
     assert gates.contents_problems(chapters, ROOT) == []
+
+
+def test_an_extra_that_the_tests_ask_for_stands_in_all_three_lists(
+    tmp_path, monkeypatch
+):
+    for name in ("pyproject.toml", "environment.yml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    monkeypatch.setattr(gates, "ROOT", tmp_path)
+    file = tmp_path / "pyproject.toml"
+    text = file.read_text("utf-8")
+    assert "torch-fidelity" in text, "no extra that the tests do without"
+    assert gates.environment_problems() == []
+    file.write_text(text.replace("hub = [", 'hub = [\n    "cattle>=1",'), "utf-8")
+    found = gates.environment_problems()
+    assert len(found) == 2 and all("cattle" in problem for problem in found), found
+    file.write_text(text.replace('"pyyaml>=6",', ""), "utf-8")
+    assert gates.environment_problems() == [
+        "environment.yml: pyyaml is not installed for the tests"
+    ]
 
 
 def test_every_chapter_has_two_exercises_a_widget_and_a_figure():

@@ -73,8 +73,8 @@ def test_chapters_without_cases_have_no_live_figures() -> None:
 
 def test_choices_and_play_answer_to_keys(page: Page) -> None:
     page.goto(address("01-forward-process"))
-    figure = alive(page, CASES[2])
-    figure.get_by_label("square root", exact=True).focus()
+    figure = alive(page, CASES[1])
+    figure.get_by_label("both roots", exact=True).focus()
     page.keyboard.press("ArrowRight")
     assert figure.get_by_label("no shrinking", exact=True).is_checked()
     # Var(x) + 64 beta, at beta = 0.05: far above 1.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -146,7 +147,8 @@ def test_the_book_shows_the_one_run_of_each_chapter(tested):
 def comparable(outputs: list[dict[str, Any]], process: str) -> list[Any]:
     """Outputs without what differs between two runs of the same cell: how a stream is
     cut, numbers of processes, names of widgets."""
-    text = json.dumps(outputs).replace(process, "PID")
+    # The number of a process stands alone; its digits may also stand in another number.
+    text = re.sub(rf"(?<![\d.]){process}(?![\d.])", "PID", json.dumps(outputs))
     found: list[Any] = []
     for output in json.loads(text):
         stream = output["output_type"] == "stream"
@@ -206,6 +208,26 @@ def test_a_chapter_that_fails_leaves_no_results(tested, tmp_path):
     done = run_chapters(folder, "02-after.md")
     assert done.returncode == 1, done.stdout
     assert not results.place(folder, read_chapter(path)).is_file()
+
+
+def test_a_figure_that_reads_a_name_bound_anew_fails_its_chapter(tmp_path):
+    folder = small_book(tmp_path / "book")
+    line = (
+        "from torch import linspace\nfrom ddpm_lit.book.plotting import use_style\n"
+        "use_style()\nline = linspace(0, 1, 5)"
+    )
+    figure = (
+        "from ddpm_lit.book.widgets import Axis, curve, explore, panel, slider\n"
+        "figure = explore('A line.', panel(curve(line, lambda a: a * line), "
+        "x=Axis('x', 0, 1), y=Axis('y', 0, 1)), says=lambda a: f'{a}', "
+        "a=slider('a', 0, 0, 1, 1))\nfigure"
+    )
+    for later, failed in (("pass", False), ("line = linspace(0, 1, 9)", True)):
+        chapter = chapter_text(("", line), ("widget", figure), ("", later))
+        (folder / "chapters/02-after.md").write_text(chapter, "utf-8")
+        done = run_chapters(folder, "02-after.md")
+        assert (done.returncode != 0) is failed, done.stdout
+        assert ("added after cell" in done.stdout) is failed, done.stdout
 
 
 def test_a_chapter_that_reads_what_another_wrote_follows_it(tmp_path):

@@ -111,6 +111,7 @@ RUNTIME = {
 }
 # What single modules may import besides, from the extras.
 EXTRAS = {
+    "evaluation": {"torch_fidelity"},
     "hub": {"huggingface_hub"},
     "book.plotting": {"seaborn"},
     "book.widgets": {"ipywidgets"},
@@ -259,7 +260,8 @@ PIXELS = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: NoiseSchedule(torch.tensor([0.1, 1.0])), "beta_2 = 1.0 is not in"),
+        (lambda: NoiseSchedule(torch.tensor([1.0, 0.1])), "beta_1 = 1.0 is not in"),
+        (lambda: NoiseSchedule(torch.tensor([0.1, 1.1])), "beta_2 = 1.1"),
         (lambda: NoiseSchedule(torch.tensor([0.0])), "beta_1 = 0.0 is not in"),
         (lambda: NoiseSchedule(torch.tensor([math.nan])), "is not in"),
         (lambda: NoiseSchedule(torch.tensor([-0.5])), "is not in"),
@@ -322,6 +324,8 @@ def test_schedule_moves_and_keeps_float64():
     moved = S.to("cpu")
     assert moved.T == 10 and moved.alpha_bar.dtype == torch.float64
     assert torch.equal(moved.beta_tilde, S.beta_tilde)
+    assert S.to("meta") is S.to("meta"), "the tables are moved at every step"
+    assert S.to("meta").beta_tilde.device.type == "meta"
     with torch.device("meta"):
         assert UNet(UNetConfig())(torch.zeros(2, 1, 8, 8), torch.ones(2)).shape == (
             2,

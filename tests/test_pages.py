@@ -8,6 +8,7 @@ one question about all of it.
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import re
 import subprocess
@@ -26,6 +27,7 @@ from serve import serve
 from conftest import ROOT, copy_book, package_files
 
 NARROW, WIDE = 390, 1440
+LONGEST = {"formula": 1.5 * NARROW}  # pixels that a phone may have to scroll for
 SCHEMES = ("light", "dark")
 AXE = ROOT / "theme" / "node_modules" / "axe-core" / "axe.min.js"
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -49,6 +51,14 @@ LOOK = """async () => {
     })),
   };
 }"""
+# Formulas, code and output that are cut off at the edge and must be scrolled to.
+CUT = """() => ['.equation-body', '.maths', 'pre']
+  .flatMap(kind => [...document.querySelectorAll(`main ${kind}`)])
+  .filter(each => each.checkVisibility())
+  .map(each => [each.scrollWidth - each.clientWidth, each])
+  .filter(([hidden]) => hidden > 1)
+  .map(([hidden, each]) => [hidden, each.matches('pre') ? 'code' : 'formula',
+    each.closest('[id]')?.id, each.textContent.trim().slice(0, 50)])"""
 OPEN = "document.querySelectorAll('details').forEach(each => { each.open = true; })"
 RUN_AXE = """async ([tags, rules]) => {
   const found = await axe.run(document, {
@@ -73,6 +83,7 @@ class Seen:
     failed: list[str] = field(default_factory=list)
     requested: set[str] = field(default_factory=set)
     too_wide: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
 
@@ -129,6 +140,11 @@ def visit(browser: Browser, root: str, name: str) -> Seen:
         wide = page.evaluate("document.documentElement.scrollWidth")
         if wide > width:
             seen.too_wide.append(f"{name}: {wide} pixels wide in a window of {width}")
+        for hidden, kind, place, words in page.evaluate(CUT):
+            allowed = 0 if width == WIDE else LONGEST.get(kind, math.inf)
+            if hidden > allowed:
+                said = f"{hidden} pixels of {kind} hidden at {width}: {words}"
+                seen.cut.append(f"#{place}: {said}")
         if is_judged(name):
             page.add_script_tag(path=AXE)
         for scheme in SCHEMES if is_judged(name) else ():
@@ -184,6 +200,10 @@ def test_every_request_succeeds_and_none_leaves_the_site(book, root):
 
 def test_no_page_scrolls_sideways(book):
     assert none(offenders(book, "too_wide"))
+
+
+def test_formulas_code_and_output_fit_the_page(book):
+    assert none(offenders(book, "cut"))
 
 
 def dead_links(book: dict[str, Seen], site: Path, root: str) -> list[str]:

@@ -135,7 +135,9 @@ def test_switches_are_decided_by_the_device_and_can_be_overruled():
 
 def test_a_mean_leaves_the_values_alone(monkeypatch):
     # Two processes that hold the same; gloo adds up in place.
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.mul_(2))
+    monkeypatch.setattr(
+        torch.distributed, "all_reduce", lambda total, group: total.mul_(2)
+    )
     values = torch.ones(2)
     mean = Team(CPU, Launch(0, 2, 0)).mean(values)
     assert mean.tolist() == [1, 1] and values.tolist() == [1, 1]
@@ -179,6 +181,40 @@ def test_two_processes_make_the_pictures_of_one(two):
     assert one.shape == (7, 8, 8, 1) and one.dtype == np.uint8
     assert np.abs(one.astype(int) - other).max() <= 1
     assert not list(two.glob("*.partial"))
+
+
+WORDS_END = """
+import os
+import torch
+from ddpm_lit.team import join_team
+
+
+def listeners():
+    names = (f"/proc/self/task/{n}/comm" for n in os.listdir("/proc/self/task"))
+    return sum("gloo_run" in open(name).read() for name in names)
+
+
+before = listeners()
+with join_team("cpu") as team:
+    net = team.wrap(torch.nn.Linear(4, 4))
+    net(torch.ones(2, 4)).sum().backward()
+    assert team.collect(team.rank) == [0, 1] and team.together(lambda: 5) == 5
+    assert team.mean(torch.tensor(float(team.rank))) == 0.5
+    shared = listeners() - before
+# DistributedDataParallel keeps its own two for ever.
+assert (shared, listeners() - before) == (4, 2), (shared, listeners() - before)
+"""
+
+
+def test_no_thread_that_heard_words_outlives_the_team(tmp_path):
+    # One that still holds an object of Python's when the program ends aborts it.
+    script = tmp_path / "words.py"
+    script.write_text(WORDS_END)
+    line = [sys.executable, *TEAM, str(script)]
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=300, env=environment()
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 LABELLED = """

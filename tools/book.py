@@ -30,12 +30,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
-from gates import caption_problems, tag_problems
+from gates import caption_problems, print_problems, tag_problems
 from ledger import origin_problems
 from notebooks import write_downloads
 from results import THREADS, digest, forget_stale, is_current, missing
@@ -57,7 +57,7 @@ DONE = re.compile(r"📖 Built (\S+) in ")
 # only a notebook would answer.
 HARMLESS = re.compile(
     r'value is not a string for option "tags" \(in code-cell\)|'
-    r"^Exception opening new comm$"
+    r"^Exception opening new comm$|^Comm not found for comm id \w+$"
 )
 PROBLEM = re.compile(r"^(?:⚠️|⛔️)\s*(?:(\S+?\.\w+)(?::(\d+))?(?::\d+)?\s)?(.*)", re.S)
 RAISED = "An exception occurred during"
@@ -242,7 +242,7 @@ class Progress:
             self.chapter = ""
 
 
-def messages(stream: IO[str]) -> list[str]:
+def messages(stream: Iterable[str]) -> list[str]:
     """mystmd's error stream, cut where a message begins: a traceback has many lines."""
     found: list[str] = []
     for line in stream:
@@ -372,6 +372,10 @@ def make(root: Path, results: str) -> list[str]:
     if problems:
         return problems
     chapters = read_chapters(root / "chapters")
+    if results == RUN:  # the pages say which equations are run as they are printed
+        problems = print_problems(chapters)
+        if problems:
+            return problems
     forget_stale(root, chapters)
     # Files of older builds carry other hashes in their names and would pile up.
     shutil.rmtree(root / "_build" / "site", ignore_errors=True)

@@ -523,7 +523,7 @@ class Exporter:
         return "\n".join(["if TYPE_CHECKING:", *lines]) if lines else ""
 
     def _fill_lazy_table(self, code: str) -> str:
-        """Put name -> module into the empty `_HOME_OF` table of chapter 00."""
+        """Put name -> module into the empty `_HOME_OF` table of the package."""
         empty = "_HOME_OF: dict[str, str] = {}"
         table = dict(sorted(self.offered.items()))
         return code.replace(empty, f"_HOME_OF: dict[str, str] = {table!r}")

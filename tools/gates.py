@@ -40,6 +40,7 @@ CALLOUT = re.compile(
 )
 LABEL = re.compile(r"^:?label: ([\w-]+)$", re.M)
 HEADING = re.compile(r"^##+ (.+)$", re.M)
+KINDS = ("wrong", "imprecise", "remark")  # of an erratum
 MOST_NOT_YET = 20  # topics of the notes that wait for a later chapter
 # conda calls one package by another name.
 CONDA_NAMES = {"torch": "pytorch", "build": "python-build"}
@@ -213,6 +214,8 @@ def notes_problems(chapters: list[Chapter], notes: dict[str, Any]) -> list[str]:
         where = f"chapters/notes.yml: errata, {row['where']}"
         box = row.get("callout")
         named.add(box)
+        if row.get("kind") not in KINDS:
+            problems.append(f"{where}: its kind must be one of {', '.join(KINDS)}")
         if not box and not row.get("not-yet"):
             problems.append(f"{where}: name a callout, or say why there is none yet")
         elif box and box not in boxes:
@@ -268,20 +271,44 @@ def tag_problems(chapters: list[Chapter]) -> list[str]:
 
 
 def caption_problems(chapters: list[Chapter]) -> list[str]:
-    """Each figure has a caption and a label."""
-    return [
-        f"{chapter.where(cell.line)}: a figure needs :{need}:"
+    """Each figure has a caption, and a label that no other has."""
+    figures = [
+        (chapter.where(cell.line), cell.metadata)
         for chapter in chapters
         for cell in chapter.cells
-        if "figure" in cell.tags
-        for need in ("caption", "label")
-        if not cell.metadata.get(need)
+        if "figure" in cell.tags or cell.metadata.get("label")
     ]
+    problems = [
+        f"{where}: a figure needs :{need}:"
+        for where, metadata in figures
+        for need in ("caption", "label")
+        if not metadata.get(need) and "figure" in metadata.get("tags", ())
+    ]
+    first: dict[str, str] = {}
+    for where, metadata in figures:
+        label = metadata.get("label")
+        if label and first.setdefault(label, where) != where:
+            problems.append(f"{where}: {label} is already used at {first[label]}")
+    return problems
+
+
+def is_shown(source: str) -> bool:
+    """True for a cell whose value, its last line, is a figure that is saved."""
+    last = ast.parse(source).body[-1]
+    call = last.value if isinstance(last, ast.Expr) else None
+    return isinstance(call, ast.Call) and ast.unparse(call.func) == "save_figure"
 
 
 def figure_problems(chapters: list[Chapter]) -> list[str]:
-    """Figures are saved once, and none is left over."""
+    """Figures are shown, saved once, and none is left over."""
     problems, saved = [], {}
+    problems += [
+        f"{chapter.where(cell.line)}: a cell shows its last line, and this one "
+        "ends after save_figure(...); put what follows into a cell of its own"
+        for chapter in chapters
+        for cell in chapter.cells
+        if "figure" in cell.tags and not is_shown(cell.source)
+    ]
     for chapter in chapters:
         for cell in chapter.cells:
             where = chapter.where(cell.line)
@@ -387,21 +414,60 @@ def draw_problems(chapters: list[Chapter]) -> list[str]:
     return problems
 
 
+def import_problems(chapters: list[Chapter]) -> list[str]:
+    """Names that a chapter imports and never speaks again, not even in a string."""
+    problems = []
+    for chapter in chapters:
+        where: dict[str, int] = {}
+        words: set[str] = set()
+        for cell in chapter.cells:
+            try:
+                tree = ast.parse(cell.source)
+            except SyntaxError:  # a magic, which imports nothing
+                words |= set(re.findall(r"\w+", cell.source))
+                continue
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    for each in node.names:
+                        name = (each.asname or each.name).partition(".")[0]
+                        where[name] = cell.line + node.lineno - 1
+                elif isinstance(node, ast.Name):
+                    words.add(node.id)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    words |= set(re.findall(r"\w+", node.value))
+        problems += [
+            f"{chapter.where(line)}: {name} is imported and never used; take it out"
+            for name, line in where.items()
+            if name not in words
+        ]
+    return problems
+
+
 def requirement_name(requirement: str) -> str:
     """`numpy` from `numpy>=1.26`."""
     return re.split(r"[\[<>=!~ ;]", requirement, maxsplit=1)[0]
 
 
+def installed_names(project: dict[str, Any], requirements: list[str]) -> set[str]:
+    """The packages that requirements ask for; the project's own stand for an extra."""
+    names = set()
+    for each in requirements:
+        name, _, more = each.partition("[")
+        if requirement_name(name) == project["name"]:
+            for extra in more.partition("]")[0].split(","):
+                named = project["optional-dependencies"][extra]
+                names |= installed_names(project, named)
+        else:
+            names.add(requirement_name(name))
+    return names
+
+
 def environment_problems() -> list[str]:
-    """environment.yml lists the packages of pyproject.toml, and only those."""
+    """environment.yml and constraints.txt name what `make test` installs, no more."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = project["optional-dependencies"].values()
-    wanted = {
-        requirement_name(r)
-        for group in [project["dependencies"], *extras]
-        for r in group
-    } - {project["name"]}
-    wanted = {CONDA_NAMES.get(name, name) for name in wanted}
+    test = project["optional-dependencies"]["test"]
+    installed = installed_names(project, [*project["dependencies"], *test])
+    wanted = {CONDA_NAMES.get(name, name) for name in installed}
     listed = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     have = set()
     for entry in listed["dependencies"]:
@@ -412,17 +478,24 @@ def environment_problems() -> list[str]:
         f"environment.yml: {n} of pyproject.toml is missing" for n in wanted - have
     ]
     problems += [
-        f"environment.yml: {n} is not in pyproject.toml" for n in have - wanted
+        f"environment.yml: {n} is not installed for the tests" for n in have - wanted
     ]
     pinned = (ROOT / "constraints.txt").read_text("utf-8")
     problems += [
         f"constraints.txt: no version of {n} is pinned"
-        for n in {
-            requirement_name(r) for g in [project["dependencies"], *extras] for r in g
-        }
-        if f"\n{n}==" not in pinned and n != project["name"]
+        for n in installed
+        if f"\n{n}==" not in pinned
     ]
     return problems
+
+
+def print_problems(chapters: list[Chapter]) -> list[str]:
+    """Equations that do not hold as they are printed. Only this gate needs torch."""
+    try:
+        from printed import printed_problems
+    except (ImportError, SyntaxError) as error:
+        return [f"the package cannot be imported: {error}; run `make export`"]
+    return printed_problems(chapters)
 
 
 def command(*words: str) -> Callable[[], list[str]]:
@@ -451,6 +524,7 @@ def main() -> int:
         "chapters listed": lambda: contents_problems(chapters, ROOT),
         "equations checked": lambda: equation_problems(chapters),
         "equations have a source": lambda: origin_problems(chapters),
+        "equations run as printed": lambda: print_problems(chapters),
         "callouts state their numbers": lambda: callout_problems(chapters),
         "exercises complete": lambda: exercise_problems(chapters),
         "notes covered": lambda: notes_problems(chapters, read_notes()),
@@ -460,6 +534,7 @@ def main() -> int:
         "code fits the page": lambda: width_problems(chapters),
         "chapters numbered": lambda: numbering_problems(chapters),
         "draws seeded": lambda: draw_problems(chapters),
+        "imports used": lambda: import_problems(chapters),
         "environment.yml": environment_problems,
         "lint": command("-m", "ruff", "check", "--quiet", "."),
         "format": command("-m", "ruff", "format", "--check", "--quiet", "."),

@@ -1,4 +1,4 @@
-"""chapters/equations.yml and chapters/notes.yml: what stands in them, and on which
+"""chapters/equations.yml, displays.yml and notes.yml: what stands in them, and on which
 line, for the gates and the build. The theme shows the same files in the back matter.
 """
 
@@ -15,8 +15,12 @@ from chapters import Chapter
 
 EQUATION = re.compile(r"^\$\$ \((eq-[a-z0-9-]+)\)\s*$", re.M)
 EQUATIONS = "equations.yml"
+DISPLAYS = "displays.yml"
 NOTES = "notes.yml"
-ORIGIN_KEYS = {"cite", "place", "note", "waived"}
+# How the print of an equation is run, see tools/printed.py.
+RUN_KEYS = {"run", "unrun", "from", "T", "variance", "tolerance", "real"}
+ORIGIN_KEYS = {"cite", "place", "note", "waived"} | RUN_KEYS
+DISPLAY_KEYS = {"chapter", "has", "as", "left"} | RUN_KEYS
 WAIVED_SHARE = 0.03  # of all equations, at most
 NOT_YET = "not-yet: "
 
@@ -62,13 +66,29 @@ def composed(path: Path) -> yaml.MappingNode | None:
     return root
 
 
-def origins(folder: Path) -> dict[str, Entry]:
-    """Label -> what equations.yml says of where the equation comes from."""
-    root = composed(folder / EQUATIONS)
+def entries_of(path: Path) -> dict[str, Entry]:
+    """Name -> entry of a YAML file that is a mapping; nothing when there is none."""
+    root = composed(path)
     return {
         key.value: Entry(construct(value), key.start_mark.line + 1)
         for key, value in (root.value if root else [])
     }
+
+
+def origins(folder: Path) -> dict[str, Entry]:
+    """Label -> what equations.yml says of where the equation comes from."""
+    return entries_of(folder / EQUATIONS)
+
+
+def displays(folder: Path) -> dict[str, Entry]:
+    """Name -> what displays.yml says of a display without a number."""
+    return entries_of(folder / DISPLAYS)
+
+
+def run_names(value: dict[str, Any]) -> list[str]:
+    """What an equation is run against: names of the package, or `sides`."""
+    stated = value.get("run") or []
+    return [stated] if isinstance(stated, str) else list(stated)
 
 
 def waived(folder: Path) -> set[str]:
@@ -143,4 +163,27 @@ def origin_faults(value: Any, keys: set[str]) -> list[str]:
         faults.append("a place needs the source it is in: add cite")
     if "waived" in value and not str(value["waived"] or "").strip():
         faults.append("waived needs a reason")
+    return faults + run_faults(value)
+
+
+def run_faults(value: dict[str, Any]) -> list[str]:
+    """What is wrong with how an entry says that a print is run."""
+    faults = []
+    if "unrun" in value and not str(value["unrun"] or "").strip():
+        faults.append("unrun needs a reason")
+    if "unrun" in value and value.keys() & (RUN_KEYS - {"unrun"}):
+        faults.append("what is not run needs no other word on how it is run")
+    if "run" in value and not run_names(value):
+        faults.append("run needs a function of the package, or `sides`")
     return faults
+
+
+def display_faults(value: Any) -> list[str]:
+    """What is wrong with one entry of displays.yml."""
+    if not isinstance(value, dict) or not {"chapter", "has"} <= value.keys():
+        return [f'{value!r} is no entry; write {{chapter: "05", has: TeX}}']
+    unknown = sorted(value.keys() - DISPLAY_KEYS)
+    faults = [
+        f"{key!r} is none of {', '.join(sorted(DISPLAY_KEYS))}" for key in unknown
+    ]
+    return faults + run_faults(value)

@@ -1,7 +1,8 @@
 """Plant known bugs into copies of the book, one at a time, and see them found.
 
-    python tools/mutants.py             every bug of tests/mutants.toml
-    python tools/mutants.py NAME ...    those whose name contains one of the words
+    python tools/mutants.py             every bug of tests/mutants.toml, and every slip
+                                        of the pen in print (tools/slips.py)
+    python tools/mutants.py NAME ...    the bugs whose name contains one of the words
 
 A bug goes into the chapter's exported cell and into the package alike. It counts as
 found only when the check that the catalogue names fails by its own assertion: a crash
@@ -20,6 +21,7 @@ import io
 import multiprocessing
 import os
 import signal
+import subprocess
 import symtable
 import sys
 import tempfile
@@ -390,6 +392,15 @@ def hunt(book: Book, mutants: list[Mutant]) -> int:
     return found
 
 
+def all_slips_found(root: Path) -> bool:
+    """Slips in print are bugs as well. They run beside this process, which must not
+    import the package itself."""
+    if not (root / "tests" / "slips.yml").is_file():
+        return True
+    command = [sys.executable, ROOT / "tools" / "slips.py", "--root", root]
+    return subprocess.run(command).returncode == 0
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Plant bugs and see them found.")
     parser.add_argument("words", nargs="*", help="take mutants with such a name only")
@@ -411,8 +422,9 @@ def main(argv: list[str] | None = None) -> int:
         importlib.import_module(name)
     found = hunt(book, mutants)
     seconds = time.perf_counter() - began
-    print(f"{found} of {len(mutants)} bugs found ({seconds:.0f} s)")
-    return 0 if mutants and found == len(mutants) else 1
+    print(f"{found} of {len(mutants)} bugs found ({seconds:.0f} s)", flush=True)
+    slips_found = bool(options.words) or all_slips_found(options.root.resolve())
+    return 0 if mutants and found == len(mutants) and slips_found else 1
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def check_error(label: str, error: Any, tolerance: float, kind: str = "exact") -
     """Assert that every |error| is at most `tolerance`, and say what was measured.
 
     `error` is a number, array or tensor; `kind` says how the check works: exact,
-    symbolic, quadrature or Monte Carlo. Raises AssertionError, also for NaN.
+    symbolic, quadrature, Monte Carlo or definition. Raises AssertionError, also for
+    NaN.
 
     Explained in appendix H, How the book draws and moves.
     """

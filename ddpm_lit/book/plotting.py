@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 import seaborn
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 from torch import Tensor
 
@@ -25,6 +28,9 @@ __all__ = [
     "Picture",
     "SHADE",
     "SHIFT",
+    "arrow",
+    "canvas",
+    "node",
     "picture",
     "same_picture",
     "save_figure",
@@ -209,3 +215,74 @@ def show_images(
             label = rows[i // columns]
             axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     return figure
+
+
+# chapters/87-drawing.md
+def canvas(width: float, height: float) -> Axes:
+    """An empty figure without axes; its places are inches from the lower left.
+
+    Explained in appendix H, How the book draws and moves.
+    """
+    axes = plt.figure(figsize=(width, height), layout="none").add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.axis("off")
+    return axes
+
+
+def node(
+    axes: Axes,
+    place: tuple[float, float],
+    words: str = "",
+    size: tuple[float, float] = (0.6, 0.6),
+    color: str = "none",
+    edge: str = INK,
+    corner: float = 0.3,
+) -> FancyBboxPatch:
+    """Draw words in a rounded box with its middle at `place`, and return the box.
+
+    `color` is laid on thinly, so that words stay readable in light and in dark;
+    `edge` may be "none" for words alone, and `corner` is a radius.
+
+    Explained in appendix H, How the book draws and moves.
+    """
+    low = place[0] - size[0] / 2, place[1] - size[1] / 2
+    style = f"round,pad=0,rounding_size={min(corner, min(size) / 2)}"
+    fill = to_rgba(color, 0.0 if color == "none" else 0.25)
+    box = FancyBboxPatch(low, *size, boxstyle=style, fc=fill, ec=edge, lw=1.2)
+    axes.add_patch(box)
+    axes.text(*place, words, ha="center", va="center")
+    return box
+
+
+def arrow(
+    axes: Axes,
+    start: FancyBboxPatch,
+    end: FancyBboxPatch,
+    words: str = "",
+    bend: float = 0.0,
+    color: str = INK,
+) -> None:
+    """Draw an arrow from the edge of one node to the edge of another.
+
+    A positive `bend` swings out to the left of who walks along the arrow, and the
+    words stand on that side.
+
+    Explained in appendix H, How the book draws and moves.
+    """
+    middles = [
+        (n.get_x() + n.get_width() / 2, n.get_y() + n.get_height() / 2)
+        for n in (start, end)
+    ]
+    style: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "connectionstyle": f"arc3,rad={-bend}",
+    }
+    style |= {"patchA": start, "patchB": end, "color": color, "lw": 1.4}
+    axes.annotate("", middles[1], middles[0], arrowprops=style)
+    a, b = np.array(middles)
+    left = np.array([a[1] - b[1], b[0] - a[0]])
+    x, y = (a + b) / 2 + left * (bend / 2 + 0.08 / np.hypot(*left))
+    if abs(left[0]) < abs(left[1]):  # words above or below the arrow, else beside it
+        axes.text(x, y, words, ha="center", va="bottom" if left[1] > 0 else "top")
+    else:
+        axes.text(x, y, words, ha="left" if left[0] > 0 else "right", va="center")

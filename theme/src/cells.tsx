@@ -2,6 +2,7 @@ import type { ReactNode } from 'react';
 import { MyST } from 'myst-to-react';
 import type { Node } from './types';
 import { measured } from './checks';
+import { isRun } from './facts';
 import { Code } from './code';
 import { usePage } from './context';
 import { isLive, Outputs } from './outputs';
@@ -52,8 +53,8 @@ function Badges({ block }: { block: Node }) {
   );
 }
 
-/** "checked: Equation (3.1) · exact, largest error 2e-16", with a link to what the
- * cell verifies. (A summary may hold no links, so this stands before the fold.) */
+/** "checked: Equation (3.1) · run as printed · exact, largest error 2e-16", with a link to
+ * what the cell verifies. (A summary may hold no links, so this stands before the fold.) */
 function CheckLine({ names, block }: { names: string[]; block: Node }) {
   const { site, page } = usePage();
   return (
@@ -72,6 +73,9 @@ function CheckLine({ names, block }: { names: string[]; block: Node }) {
           <span className="checked-name" key={name}>
             {i > 0 && '; '}
             {target ? <a href={target.href}>{target.label}</a> : name}
+            {isRun(site.facts.origins.get(name)) && (
+              <span className="measured"> · run as printed</span>
+            )}
             {result && <span className="measured"> · {result}</span>}
           </span>
         );

@@ -31,7 +31,7 @@ export function collectChecks(pages: Map<string, Page>) {
 /** A line that a check has printed. */
 export interface Measured {
   label: string;
-  /** How it was checked: exact, symbolic, quadrature or Monte Carlo. */
+  /** How it was checked: exact, symbolic, quadrature, Monte Carlo or definition. */
   kind: string;
   error: number;
   allowed: number;

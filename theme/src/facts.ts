@@ -3,18 +3,24 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 
-/** Where an equation comes from. */
+/** Where an equation comes from, and how its print is run. */
 export interface Origin {
   cite?: string | string[];
   place?: string;
   note?: string;
   waived?: string;
+  /** Functions of the package that the print is run against, or `sides`. */
+  run?: string | string[];
+  /** Why the print is not run. */
+  unrun?: string;
 }
 
-/** Something that the notes say and that is not so. */
+/** Where the book departs from what the notes say. */
 export interface Erratum {
   /** Note and line: "S1:33". */
   where: string;
+  /** A remark corrects nothing. */
+  kind: 'wrong' | 'imprecise' | 'remark';
   quote: string;
   correct: string;
   /** The label of the box that shows it, or why there is none. */
@@ -36,6 +42,13 @@ export const EQUATIONS = 'chapters/equations.yml';
 export const NOTES = 'chapters/notes.yml';
 
 export const citedIn = (origin: Origin): string[] => [origin.cite ?? []].flat();
+
+/** Is the equation run as it is printed? `make check` has refused what does not hold. */
+export const isRun = (origin?: Origin): boolean => origin?.run !== undefined;
+
+/** The functions that the print is run against; none when its sides are compared. */
+export const runAgainst = (origin: Origin): string[] =>
+  [origin.run ?? []].flat().filter((name) => name !== 'sides');
 
 function read(root: string, file: string): any {
   const path = join(root, file);

@@ -1,8 +1,8 @@
-// {ledger}: every labelled equation of the book, where it comes from, what computes it
-// and what its check measured when the book was built.
+// {ledger}: every labelled equation of the book, where it comes from, what computes it,
+// whether its print is run, and what its check measured when the book was built.
 import { measurements, type Measured } from './checks';
 import { usePage } from './context';
-import { citedIn, type Origin } from './facts';
+import { citedIn, isRun, runAgainst, type Origin } from './facts';
 import { isPublic, type Identifier } from './identifiers';
 import type { Definition } from './python';
 import type { Site } from './site';
@@ -151,6 +151,37 @@ function Functions({ functions }: { functions: Identifier[] }) {
 
 const exponent = (value: number) => value.toExponential(0).replace('e+0', '').replace('e+', 'e');
 
+/** A name of the package, linked to its reference. */
+function PublicName({ name }: { name: string }) {
+  const { site } = usePage();
+  const found = site.identifiers.all.find((each) => isPublic(each) && each.name === name);
+  if (!found) return <code>{name}</code>; // a library, or tools/printed.py has said so
+  return (
+    <a className="file" href={site.apiHref(found.module, name)}>
+      {name}
+    </a>
+  );
+}
+
+/** "run as printed, against q_sample", or why not. */
+function PrintResult({ origin }: { origin: Origin }) {
+  if (!isRun(origin)) {
+    return <p className="waived">not run as printed: {origin.unrun ?? 'nobody says why'}</p>;
+  }
+  const names = runAgainst(origin);
+  return (
+    <p className="run-as-printed">
+      run as printed, {names.length ? 'against ' : 'side against side'}
+      {names.map((name, i) => (
+        <span key={name}>
+          {i > 0 && ', '}
+          <PublicName name={name} />
+        </span>
+      ))}
+    </p>
+  );
+}
+
 function CheckResult({ row }: { row: Row }) {
   if (row.origin.waived) return <span className="waived">waived: {row.origin.waived}</span>;
   const measured = row.check?.measured ?? [];
@@ -196,7 +227,8 @@ function EquationRow({ row }: { row: Row }) {
         </p>
         <Functions functions={row.functions} />
       </td>
-      <td role="cell" data-head="Largest error">
+      <td role="cell" data-head="Print and check">
+        <PrintResult origin={row.origin} />
         <CheckResult row={row} />
       </td>
     </tr>
@@ -207,6 +239,7 @@ function Totals({ rows }: { rows: Row[] }) {
   const waived = rows.filter((row) => row.origin.waived);
   const measured = rows.filter((row) => row.check?.measured.length);
   const checked = rows.filter((row) => row.check);
+  const run = rows.filter((row) => isRun(row.origin));
   const count = (kind: string) =>
     measured.filter((row) => row.check!.measured[0].kind === kind).length;
   const kinds = [...new Set(measured.map((row) => row.check!.measured[0].kind))]
@@ -216,7 +249,8 @@ function Totals({ rows }: { rows: Row[] }) {
   const asserted = checked.length - measured.length;
   return (
     <p className="totals">
-      <strong>{rows.length} equations</strong>, {checked.length} checked
+      <strong>{rows.length} equations</strong>, {run.length} run as printed, {checked.length}{' '}
+      checked
       {kinds && ` (${kinds}${asserted ? `, ${asserted} asserted` : ''})`}, {waived.length}{' '}
       waived.
     </p>
@@ -234,7 +268,7 @@ export function Ledger() {
         <caption className="sr-only">Every numbered equation and its check</caption>
         <thead role="rowgroup">
           <tr role="row">
-            {['Equation', 'Statement', 'Source and code', 'Largest error'].map((head) => (
+            {['Equation', 'Statement', 'Source and code', 'Print and check'].map((head) => (
               <th scope="col" role="columnheader" key={head}>
                 {head}
               </th>

@@ -419,8 +419,14 @@ function bringToLife(box: HTMLElement, figure: Figure): void {
 export function liveFigures(): void {
   const begin = async (box: HTMLElement) => {
     watcher.unobserve(box);
-    const answer = await fetch(box.dataset.live!);
-    if (answer.ok) bringToLife(box, await answer.json());
+    try {
+      const answer = await fetch(box.dataset.live!);
+      if (!answer.ok) throw new Error(`${answer.status}`);
+      bringToLife(box, await answer.json());
+    } catch {
+      box.querySelector('.live-says')!.textContent =
+        'The numbers of this figure could not be loaded; load the page again.';
+    }
   };
   const watcher = new IntersectionObserver(
     (entries) => {

@@ -4,6 +4,7 @@ import type { Node } from './types';
 import { Block } from './cells';
 import { Code } from './code';
 import { usePage } from './context';
+import { isRun } from './facts';
 import { Ledger } from './ledger';
 import { Modules, Names } from './names';
 import { Coverage, Errata } from './notes';
@@ -40,13 +41,16 @@ function Heading({ node }: Props) {
   );
 }
 
-/** A tick that leads to the cell where this book checks the claim beside it. */
+/** A tick that leads to the cell where this book checks the claim beside it. It says
+ * whether the equation itself is run, as it is printed. */
 function Checked({ node, what }: { node: Node; what: string }) {
   const { site } = usePage();
   const href = site.checkOf(node.identifier);
   if (!href) return null;
+  const run = isRun(site.facts.origins.get(node.identifier ?? '')) ? 'run as printed' : undefined;
+  const label = `The check of ${what}${run ? `, which is ${run}` : ''}`;
   return (
-    <a className="checked" href={href} aria-label={`The check of ${what}`}>
+    <a className="checked" href={href} aria-label={label} title={run}>
       ✓
     </a>
   );

@@ -56,16 +56,16 @@ function Numbers({ callout }: { callout: string }) {
 }
 
 function CalloutLink({ callout }: { callout: string }) {
-  const { site } = usePage();
+  const { site, page } = usePage();
   const target = site.targets.get(callout);
   if (!target) {
     site.problems.push(`${NOTES} no box is labelled "${callout}"`);
     return null;
   }
-  const number = site.numberOf(target.slug);
+  const where = target.slug === page.slug ? 'below' : `chapter ${site.numberOf(target.slug)}`;
   return (
     <p>
-      <a href={target.href}>{target.title}</a>, chapter {number}
+      <a href={target.href}>{target.title}</a>, {where}
     </p>
   );
 }
@@ -76,6 +76,7 @@ function ErratumRow({ erratum }: { erratum: Erratum }) {
     <tr role="row" id={`erratum-${site.facts.errata.indexOf(erratum) + 1}`}>
       <th scope="row" role="rowheader">
         {placeWords(erratum)}
+        <span className="erratum-kind">{erratum.kind}</span>
       </th>
       <td role="cell" data-head="The notes say">
         <code className="quote">{erratum.quote}</code>
@@ -106,11 +107,13 @@ export function Errata() {
   const { site } = usePage();
   const { errata, typos } = site.facts;
   const open = errata.filter(({ callout }) => !callout).length;
+  const count = (kind: string) => errata.filter((each) => each.kind === kind).length;
   return (
     <>
       <p className="totals">
-        <strong>{errata.length} places</strong>, {errata.length - open} shown in a box of a
-        chapter, {open} not yet.
+        <strong>{errata.length} places</strong>: {count('wrong')} wrong, {count('imprecise')}{' '}
+        imprecise, {count('remark')} remarks. {errata.length - open} are shown in a box, {open}{' '}
+        not yet.
       </p>
       <table className="ledger errata" role="table">
         <caption className="sr-only">What the notes say and what is right</caption>

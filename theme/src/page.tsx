@@ -12,7 +12,11 @@ import { find, walk } from './tree';
 
 /** Runs before anything is drawn: a remembered choice shows without a flash. */
 const EARLY_SCRIPT =
-  "(function(e){e.classList.add('js');try{var t=localStorage.getItem('theme');" +
+  "(function(e){e.classList.add('js');" +
+  // Without its script the page is the one that needs none.
+  "addEventListener('error',function(x){" +
+  "if(/book\\.js/.test(x.target.src||''))e.classList.remove('js')},true);" +
+  "try{var t=localStorage.getItem('theme');" +
   "if(t==='dark'||t==='light')e.dataset.theme=t}catch(_){}})(document.documentElement)";
 
 function Contents({ site, current }: { site: Site; current: string }) {

@@ -11,10 +11,32 @@ const KINDS: Record<string, string> = {
   ex: 'exercise',
 };
 const IDENTIFIERS = ['function', 'class', 'constant'];
+/** What a reader means first: chapters before the tables that list everything. */
+const WEIGHT: Record<string, number> = {
+  page: 3,
+  section: 2.5,
+  equation: 2,
+  figure: 1.5,
+  function: 1.3,
+  class: 1.3,
+  constant: 1.1,
+  topic: 0.3,
+  erratum: 0.3,
+  ledger: 0.3,
+};
+/** Names of the field for what the book calls otherwise. */
+const ALSO: Record<string, string> = {
+  fid: 'frechet distance',
+  vlb: 'lower bound',
+  kl: 'divergence',
+  nll: 'likelihood',
+  eps: 'noise',
+};
 
 /** Words, and for compounds such as q_sample, 2.3 and eq-kernel also their parts. */
 function tokenize(text: string): string[] {
-  const words = text.match(/[\p{L}\p{N}_]+(?:[.'’-][\p{L}\p{N}_]+)*/gu) ?? [];
+  const plain = text.normalize('NFD').replace(/\p{M}/gu, '');
+  const words = plain.match(/[\p{L}\p{N}_]+(?:[.'’-][\p{L}\p{N}_]+)*/gu) ?? [];
   return words.flatMap((word) => {
     const pieces = word.split(/[_.'’-]+/).filter(Boolean);
     return pieces.length > 1 ? [word, pieces.join(''), ...pieces] : pieces;
@@ -28,7 +50,10 @@ function createIndex(entries: Entry[]): MiniSearch {
     tokenize,
     searchOptions: {
       boost: { title: 4, label: 4, number: 4 },
-      boostDocument: (id) => (IDENTIFIERS.includes(entries[id as number].kind) ? 1.3 : 1),
+      boostDocument: (id) => {
+        const { kind, title } = entries[id as number];
+        return (WEIGHT[kind] ?? 1) * (title.startsWith('_') ? 0.3 : 1);
+      },
       prefix: true,
       fuzzy: (term) => (term.length > 5 ? 0.2 : false),
       combineWith: 'AND',
@@ -65,7 +90,17 @@ function find(entries: Entry[], index: MiniSearch, query: string): Hit[] {
   const words = query.trim();
   const exact = named(entries, words);
   let results: SearchResult[] = index.search(words);
-  if (!results.length) results = index.search(words, { combineWith: 'OR' });
+  if (!results.length) {
+    const other = words.replace(/\w+/g, (word) => ALSO[word.toLowerCase()] ?? word);
+    if (other !== words) results = index.search(other);
+  }
+  if (!results.length) {
+    // Half of the words at least: one of many is no answer.
+    const half = Math.ceil(new Set(tokenize(words.toLowerCase())).size / 2);
+    results = index
+      .search(words, { combineWith: 'OR' })
+      .filter(({ queryTerms }) => queryTerms.length >= half);
+  }
   const found = results
     .map(({ id, terms }) => ({ entry: entries[id as number], terms }))
     .filter(({ entry }) => !exact.includes(entry));
@@ -237,6 +272,11 @@ export async function openSearch(): Promise<void> {
     (await dialog).open();
   } catch (error) {
     dialog = undefined; // The next attempt asks again.
-    throw error;
+    const says = element('p', {}, `The index could not be loaded (${error}). Try again.`);
+    const note = element('dialog', { class: 'search', 'aria-label': 'Search' }, says);
+    closeOnBackdrop(note);
+    note.addEventListener('close', () => note.remove());
+    document.body.append(note);
+    note.showModal();
   }
 }

@@ -30,6 +30,7 @@ from ddpm_lit.schedules import (
     linear_betas,
     quadratic_betas,
     sigmoid_betas,
+    zero_terminal,
 )
 
 __all__ = [
@@ -182,7 +183,7 @@ def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
         learn_variance=times == 2,
         scale_shift=c.resnet_time_scale_shift == "scale_shift",
         classes=c.num_class_embeds or 0,
-        null_label=False,  # they do not say which label means none
+        null_label=not c.num_class_embeds,  # they do not say which label means none
     )
 
 
@@ -336,7 +337,7 @@ class _Scheduler(_Theirs):
     clip_sample_range: float = 1.0
     timestep_spacing: str = _one_of("leading", "trailing", "linspace")
     thresholding: bool = _one_of(False)
-    rescale_betas_zero_snr: bool = _one_of(False)
+    rescale_betas_zero_snr: bool = _one_of(False, True)
     predict_epsilon: bool = _one_of(True)  # of some years ago, as the next
     timestep_values: None = None
 
@@ -362,7 +363,10 @@ def schedule_from_diffusers(
         ends = (c.beta_start, c.beta_end) * (c.beta_schedule != "squaredcos_cap_v2")
         betas = _SHAPES[c.beta_schedule](c.num_train_timesteps, *ends)
     variance, predicts = _VARIANCES[c.variance_type], _OBJECTIVES[c.prediction_type]
-    return NoiseSchedule(betas), {
+    schedule = NoiseSchedule(betas)
+    if c.rescale_betas_zero_snr:
+        schedule = zero_terminal(schedule)
+    return schedule, {
         "objective": predicts + "+variance" * (variance == "learned"),
         "variance": variance,
         "clip": c.clip_sample,

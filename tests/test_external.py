@@ -44,6 +44,7 @@ from ddpm_lit.hub import (
     from_diffusers,
     load_model,
     schedule_from_diffusers,
+    schedule_to_diffusers,
     to_diffusers,
     weights_to_diffusers,
 )
@@ -745,7 +746,6 @@ def test_a_field_that_is_left_out_is_as_in_diffusers():
         ("num_train_timesteps", 0),
         ("num_train_timesteps", 10.0),
         ("thresholding", True),
-        ("rescale_betas_zero_snr", True),
         ("clip_sample", "yes"),
         ("clip_sample_range", 2.0),
         ("timestep_spacing", "random"),
@@ -770,6 +770,22 @@ def test_schedules_are_read_from_their_settings(scheduler, kind):
     difference = schedule.alpha_bar[1:] - theirs.alphas_cumprod.double()
     assert float(difference.abs().max()) < 1e-6
     assert how == {"objective": "noise", "variance": "beta_tilde", "clip": False}
+
+
+@pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler])
+def test_a_schedule_that_ends_in_the_dark_is_read(scheduler):
+    told = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    theirs = scheduler(100, **told)
+    about = {**theirs.config, "_class_name": scheduler.__name__}
+    schedule, how = schedule_from_diffusers(about)
+    difference = schedule.alpha_bar[1:] - theirs.alphas_cumprod.double()
+    assert float(difference.abs().max()) < 1e-6 and schedule.alpha_bar[-1] == 0
+    with pytest.raises(ValueError, match=r"zero|noise"):
+        Denoiser(UNet(UNetConfig()), schedule)
+    # Written out beta by beta, it is read again.
+    model = Denoiser(UNet(UNetConfig()), schedule, how["objective"])
+    again, _ = schedule_from_diffusers(schedule_to_diffusers(model))
+    assert torch.equal(again.alpha_bar, schedule.alpha_bar)
 
 
 @pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler])

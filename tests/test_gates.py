@@ -72,6 +72,26 @@ def test_a_faulty_entry_is_named(book, entry, reason):
     assert said.startswith("chapters/equations.yml:1: ") and reason in said
 
 
+BIB = "@book{%s,\n  title = {T},\n  year  = {1900}\n}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (BIB % "one1900" + BIB % "two1900", ""),
+        (BIB % "two1900", "chapters/01-a.md:"),
+        (BIB % "one1900" * 2, "references.bib:6: one1900 is there twice"),
+        (BIB.replace("}\n\n", "") % "one1900" + BIB % "two1900", "bib:1: no entry"),
+        (BIB % "one1900" + "one more, some day\n", "references.bib:6: no entry"),
+    ],
+)
+def test_a_faulty_bibliography_is_named(book, text, reason):
+    root = book(c01_a=chapter_text(("", "x = 1")) + "\nAs in {cite:t}`one1900`.\n")
+    (root / "chapters/references.bib").write_text(text, "utf-8")
+    said = "\n".join(ledger.bibliography_problems(chapters_of(root)))
+    assert reason in said and bool(said) == bool(reason)
+
+
 @pytest.mark.parametrize(
     ("source", "refused"),
     [

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import yaml
 from ledger import (
     EQUATION,
+    bibliography_problems,
     folder_of,
     line_of,
     origin_problems,
@@ -524,6 +525,7 @@ def main() -> int:
         "chapters listed": lambda: contents_problems(chapters, ROOT),
         "equations checked": lambda: equation_problems(chapters),
         "equations have a source": lambda: origin_problems(chapters),
+        "sources known": lambda: bibliography_problems(chapters),
         "equations run as printed": lambda: print_problems(chapters),
         "callouts state their numbers": lambda: callout_problems(chapters),
         "exercises complete": lambda: exercise_problems(chapters),

@@ -13,6 +13,7 @@ import yaml
 
 from chapters import Chapter
 
+CITATION = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")
 EQUATION = re.compile(r"^\$\$ \((eq-[a-z0-9-]+)\)\s*$", re.M)
 EQUATIONS = "equations.yml"
 DISPLAYS = "displays.yml"
@@ -105,6 +106,39 @@ def cite_keys(folder: Path) -> set[str]:
     path = folder / "references.bib"
     text = path.read_text("utf-8") if path.is_file() else ""
     return set(re.findall(r"^@\w+\{([^,\s]+),", text, re.M))
+
+
+# An entry of the bibliography, as its canonical form has it: a line for each field.
+BIB_ENTRY = re.compile(
+    r"@\w+\{([^,\s]+),\n(?:  \w+ *= *\{.*\},\n)*  \w+ *= *\{.*\}\n\}\n+"
+)
+
+
+def bibliography_problems(chapters: list[Chapter]) -> list[str]:
+    """The bibliography is well formed, each key is there once, as is each cited."""
+    path = folder_of(chapters) / "references.bib"
+    text = path.read_text("utf-8") if path.is_file() else ""
+    problems: list[str] = []
+    keys: set[str] = set()
+    at = 0
+    while at < len(text):
+        where = f"chapters/{path.name}:{line_of(text, at)}"
+        entry = BIB_ENTRY.match(text, at)
+        if not entry:
+            return [f"{where}: no entry of the form @kind{{key, fields}}, a line each"]
+        if entry[1] in keys:
+            problems.append(f"{where}: {entry[1]} is there twice")
+        keys.add(entry[1])
+        at = entry.end()
+    for chapter in chapters:
+        for match in CITATION.finditer(chapter.text):
+            problems += [
+                f"{chapter.where(line_of(chapter.text, match.start()))}: "
+                f"references.bib has no entry {key!r}"
+                for key in re.split(r"[;,]\s*", match[1])
+                if key not in keys
+            ]
+    return problems
 
 
 def cites(entry: dict[str, Any]) -> list[str]:

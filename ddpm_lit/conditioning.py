@@ -36,12 +36,13 @@ __all__ = [
 def drop_labels(null: int, rate: float = 0.1) -> Prepare:
     """Let each label of a batch be `null`, not told, with probability `rate` in 0..1.
 
-    See Ho and Salimans (2022), Algorithm 1.
+    For `ConditionalUNet`, `null` is its number of classes. Raises ValueError for
+    another rate. See Ho and Salimans (2022), Algorithm 1.
 
     Explained in chapter 16, Conditional models and guidance.
     """
     if not 0 <= rate <= 1:
-        raise ValueError(f"rate = {rate} is no probability; labels are dropped at .1")
+        raise ValueError(f"rate = {rate} is no probability; 0.1 is usual")
 
     def prepare(batch: Batch, draw: Draw) -> Batch:
         label = batch.cond["label"]

@@ -33,8 +33,9 @@ def start_of(
     if not 0 < strength <= 1:
         raise ValueError(f"strength = {strength} is not in (0, 1]; 1 is all noise")
     table = torch.arange(schedule.T + 1.0) if clock is None else clock
-    if len(table) != schedule.T + 1 or table[0] != 0:
-        raise ValueError(f"a clock has entries 0..{schedule.T}, and the first is 0")
+    rises = bool((table.diff() >= 0).all() and table[-1].isfinite())
+    if len(table) != schedule.T + 1 or table[0] != 0 or not rises:
+        raise ValueError(f"a clock has {schedule.T + 1} entries that rise from 0")
     return 1 + int((table[1:] - strength * table[-1]).abs().argmin())
 
 
@@ -50,13 +51,14 @@ def edit(
     steps: int | Sequence[int] | None = None,
     **how: Any,
 ) -> Tensor:
-    """Another picture like x (B, ...): noised as far as `strength` says, and back.
+    """Another picture like x (B, ...), float in [-1, 1]: noised, and back.
 
-    Strength 1 is `sample` from `noise()`, and x is not looked at. `steps` are as for
-    `sample`: as many as that whatever the strength, or a list for the whole way, of
-    which those up to the start are taken. `how` is for `sample`; `clock` is as for
-    `start_of`. See eq-edit-law; Meng et al. (2022), section 3. Raises ValueError for
-    noise of another shape.
+    `strength` 1 is `sample` from `noise()`, and of x only the shape is looked at.
+    `steps` are as for `sample`: as many as that whatever the strength, or a list for
+    the whole way; then the edit begins at its first step that is not above the start.
+    `how` is for `sample`; `clock` is as for `start_of`. See eq-edit-law; Meng et al.
+    (2022), section 3. Raises ValueError for noise of another shape, and where up to the
+    start there are not so many steps, or none of the list.
 
     Explained in chapter 18, Image to image.
     """

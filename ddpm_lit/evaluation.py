@@ -443,7 +443,7 @@ def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
     """Energy score (N,) of draws (M, N, ...) for the truth (N, ...); less is better.
 
     Unbiased, for M >= 2 draws; ValueError for fewer. See eq-energy-score; Gneiting and
-    Raftery (2007), eq. 21.
+    Raftery (2007), eq. 22 with beta = 1, its sign turned round.
 
     Explained in chapter 19, Inpainting.
     """

@@ -82,11 +82,12 @@ def classifier_guided(
     schedule: NoiseSchedule,
     scale: Scale = 1.0,
 ) -> Predict:
-    """Predictions moved to where a classifier of noisy pictures sees `label` (B,).
+    """Predictions moved to where a classifier of noisy pictures sees `label`.
 
-    `classifier(z, t)` gives log-probabilities (B, classes). Scale 1 is Bayes' rule;
-    it may be a function of t. See eq-classifier-guidance; Dhariwal and Nichol (2021),
-    Algorithm 2. Raises ValueError where the schedule leaves no signal.
+    `label` is (B,), or (1,) for all; `classifier(z, t)` gives log-probabilities (B,
+    classes). Scale 1 is Bayes' rule; it may be a function of t. See
+    eq-classifier-guidance; Dhariwal and Nichol (2021), Algorithm 2. Raises ValueError
+    where the schedule leaves no signal.
 
     Explained in chapter 16, Conditional models and guidance.
     """
@@ -96,7 +97,8 @@ def classifier_guided(
     def slope(z: Tensor, t: int) -> Tensor:
         with torch.enable_grad():
             here = z.detach().requires_grad_()
-            said = classifier(here, t).gather(1, label[:, None])
+            each = torch.arange(len(z), device=z.device)
+            said = classifier(here, t)[each, label.to(z.device)]
             return torch.autograd.grad(said.sum(), here)[0]
 
     def changed(z: Tensor, t: int) -> Prediction:
@@ -135,7 +137,7 @@ def rescaled(
 
     Each picture's values are shrunk for themselves; the noise follows. As many calls
     as `guided`. See eq-rescale; Lin et al. (2024), section 3.4. Raises ValueError for a
-    share not in 0..1, and for pictures of a single number.
+    share not in 0..1 and, when called, for pictures of a single number.
 
     Explained in chapter 16, Conditional models and guidance.
     """
@@ -143,7 +145,7 @@ def rescaled(
         raise ValueError(f"share = {share} is not in 0..1: 0 leaves guidance as it is")
 
     def changed(z: Tensor, t: int) -> Prediction:
-        if z[0].numel() < 2:
+        if z.shape[1:].numel() < 2:
             raise ValueError("a picture of a single number has no spread to keep")
         told = predict(z, t, **cond)
         again = lambda z, t, **given: told if given else predict(z, t)  # noqa: E731

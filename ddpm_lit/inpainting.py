@@ -45,15 +45,14 @@ def known_places(known: Tensor, mask: Tensor) -> Tensor:
         )
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError("a mask is 1 where a pixel is known and 0 in the hole")
-    return mask.bool()
+    return mask.bool().to(known.device)
 
 
 def filled(sampler: Sampler, known: Tensor, mask: Tensor) -> Sampler:
     """The same sampler, whose known pixels are put back after every step.
 
-    `known` is (B, C, ...), or of fewer axes that broadcast; what it holds in the hole
-    does not matter. `mask` is as for `known_places`. See eq-fill; Lugmayr et al.
-    (2022), Algorithm 1.
+    `known` is (B or 1, C, ...); what it holds in the hole does not matter. `mask` is as
+    for `known_places`. See eq-fill; Lugmayr et al. (2022), Algorithm 1.
 
     Explained in chapter 19, Inpainting.
     """
@@ -100,22 +99,26 @@ def replacement_law(
 
     The two are standard normal with correlation rho in (-1, 1), the predictor is
     perfect, the sampler is `ddpm` with that variance. The truth is rho and the root of
-    1 - rho^2. See eq-pair-law. Raises ValueError for another rho.
+    1 - rho^2. See eq-pair-law. Raises ValueError for another rho, and for resamples or
+    jump < 1.
 
     Explained in chapter 19, Inpainting.
     """
     if not -1 < rho < 1:
         raise ValueError(f"rho = {rho} is no correlation of two different pixels")
+    if resamples < 1:
+        raise ValueError(f"{resamples} resamples; every step must be made once or more")
     kept = kept_steps(schedule.T, steps)
     slope, spread = 0.0, 1.0
     for t, s in pairwise([*_landings(kept, jump), 0]):
+        inside = pairwise([u for u in kept if s <= u <= t])
+        moves = [_pair_step(*pair, schedule, rho, variance) for pair in inside]
+        ratio = float(schedule.alpha_bar[t] / schedule.alpha_bar[s])
         for visit in range(resamples if s else 1):
             if visit:
-                ratio = float(schedule.alpha_bar[t] / schedule.alpha_bar[s])
                 spread = ratio * spread + 1 - ratio  # and the slope stays
-            for pair in pairwise([u for u in kept if s <= u <= t]):
-                step = _pair_step(*pair, schedule, rho, variance)
-                slope, spread = step(slope, spread)
+            for move in moves:
+                slope, spread = move(slope, spread)
     return slope, spread**0.5
 
 
@@ -131,7 +134,9 @@ def _pair_step(
         check_choice("variance", variance, ("beta", "beta_tilde"))
         v = beta if variance == "beta" else beta_tilde
     share = beta / (1 - a**2 * rho**2)
-    own, seen = (1 - share) ** 2 / (1 - beta), share**2 * rho**2 * a * b * (1 - a)
+    # (1 - share)^2 / (1 - beta), in a form that the end of a schedule cannot break.
+    own = (1 - beta) * ((1 - a * b * rho**2) / (1 - a**2 * rho**2)) ** 2
+    seen = share**2 * rho**2 * a * b * (1 - a)
 
     def step(slope: float, spread: float) -> tuple[float, float]:
         moved = (1 - share) * slope + share * rho * a
@@ -216,16 +221,16 @@ def inpaint(
 ) -> Tensor:
     """Pictures whose holes are filled; known pixels stay exactly as they are.
 
-    `known` is (B, C, ...), `mask` as for `known_places`; `noise` draws like `known`.
-    N steps cost resamples * (N - 1) + 1 steps of the sampler, for any `jump`. See
-    eq-fill, eq-climb; Lugmayr et al. (2022), Algorithm 1. Raises ValueError for
-    another mask, and for resamples or jump < 1.
+    `known` is (B or 1, C, ...), `mask` as for `known_places`; `noise` draws (B, C,
+    ...). N steps cost resamples * (N - 1) + 1 steps of the sampler, for any `jump`. See
+    eq-fill, eq-climb; Lugmayr et al. (2022), Algorithm 1. Raises ValueError for another
+    mask, and for resamples or jump < 1.
 
     Explained in chapter 19, Inpainting.
     """
     kept = kept_steps(schedule.T, steps)
     landings = _landings(kept, jump)
     step = resampled(through(filled(sampler, known, mask), kept), resamples)
-    z, top = noise(), known_at(known, schedule.T, schedule, noise)
+    z, top = noise(), known_at(known, kept[0], schedule, noise)
     z = torch.where(known_places(known, mask), top, z)
     return sample(predict, schedule, z, sampler=step, steps=landings, noise=noise)

@@ -76,6 +76,7 @@ class LinearPosterior:
 
     `mean` is (D,), or (B, D) with one for each example, `covariance` (D, D) and `A`
     (M, D), best in float64. `gain` is (D, M); `covariance` becomes that of x given y.
+    With sigma = 0 the rows of A must be independent.
     Raises ValueError for shapes that do not fit, or sigma < 0. See eq-gain,
     eq-linear-posterior; Bishop and Bishop (2024), section 3.2.
 
@@ -92,7 +93,9 @@ class LinearPosterior:
                 f"sigma >= 0, not {tuple(covariance.shape)}, {tuple(A.shape)}, {sigma}"
             )
         self.before, self.A = mean, A
-        of_y = A @ covariance @ A.T + sigma**2 * torch.eye(len(A), dtype=A.dtype)
+        of_y = A @ covariance @ A.T + sigma**2 * torch.eye(
+            len(A), dtype=A.dtype, device=A.device
+        )
         self.gain = torch.linalg.solve(of_y, A @ covariance).T
         self.covariance = covariance - self.gain @ A @ covariance
 
@@ -115,7 +118,7 @@ def gaussian_predict(
 
     Explained in chapter 17, Super-resolution and cascades.
     """
-    one = torch.eye(len(covariance), dtype=covariance.dtype)
+    one = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
 
     def predict(z: Tensor, t: int) -> Prediction:
         a = float(schedule.alpha_bar[t])
@@ -173,6 +176,7 @@ def solve(apply: Callable[[Tensor], Tensor], b: Tensor, rounds: int) -> Tensor:
 
 
 # chapters/17-super-resolution.md
+# spread(v, alpha_bar_t, back) is V_t v, and back(v) is J^T v, both (B, ...).
 Spread = Callable[[Tensor, float, Callable[[Tensor], Tensor]], Tensor]
 
 
@@ -220,8 +224,10 @@ def restored(
 
     A is a linear function of pictures (B, ...); `spread` guesses how sure the model is,
     `rounds` is as for `solve`. Clip what comes out, not what goes in: where a clipped
-    picture is flat, it has no gradient. Raises ValueError for sigma < 0, for sigma = 0
-    with `no_spread`, and for a y that is not A(x)'s shape. See eq-likelihood-score,
+    picture is flat, it has no gradient. A trained network's Jacobian is symmetric only
+    nearly; keep `rounds` few and sigma > 0. Raises ValueError where the schedule leaves
+    no signal, for sigma < 0, for sigma = 0 with `no_spread`, and for a y that is not
+    A(x)'s shape. See eq-likelihood-score,
     eq-restored.
 
     Explained in chapter 17, Super-resolution and cascades.
@@ -230,6 +236,8 @@ def restored(
         raise ValueError(
             f"sigma = {sigma} is the noise of y, 0 or more, and no_spread divides by it"
         )
+    if not schedule.signal[-1] > 0:
+        raise ValueError("bending needs a schedule that leaves a signal at T")
 
     def changed(z: Tensor, t: int) -> Prediction:
         a = float(schedule.alpha_bar[t])
@@ -297,8 +305,8 @@ def nudged(
 ) -> Sampler:
     """The steps of a sampler, each moved by `scale` down the slope of |y - A(x)|.
 
-    A may be any function of pictures that has a gradient. The best scale depends on the
-    number of steps. See eq-nudge; Chung et al. (2023), Algorithm 1.
+    A may be any function of pictures that has a gradient. See eq-nudge; Chung et al.
+    (2023), Algorithm 1.
 
     Explained in chapter 17, Super-resolution and cascades.
     """
@@ -317,7 +325,10 @@ def nudged(
         check_same_shape("y", y, "A(x)", seen)
         gap = (y - seen).flatten(1)
         pull = F.normalize(gap, dim=1).reshape(y.shape)
-        asked = lambda at, u: found if at is z else predict(at, u)  # noqa: E731
+
+        def asked(at: Tensor, u: int) -> Prediction:
+            return found if at is z and u == t else predict(at, u)
+
         return sampler(asked, z, t, s, schedule, noise, past) + scale * back(up(pull))
 
     return step
@@ -330,7 +341,7 @@ def augment(
     """Small pictures (B, C, h, w) with the noise of step `level`, an int or (B,).
 
     Levels are in 0..T; at 0 a picture stays as it is. Raises ValueError for others,
-    which are read on CPU only. See eq-augment; Ho et al. (2022), section 4.2.
+    which are read on CPU only. See eq-augment; Ho et al. (2022), section 3.3.
 
     Explained in chapter 17, Super-resolution and cascades.
     """
@@ -406,11 +417,14 @@ def upscale(
     """Pictures `factor` times as large as low (B, C, h, w), both in [-1, 1].
 
     `tell(model, low, factor, **how)` is `shown` or `bent` where it is not given, as the
-    model can; picture i follows from (seed, i). `steps`, sampler and clipping are the
+    model can; picture i follows from (seed, i); a
+    `tell` of your own brings its own seed. `steps`, sampler and clipping are the
     model's own. Raises ValueError for a size that the network does not take.
 
     Explained in chapter 17, Super-resolution and cascades.
     """
+    if not len(low):
+        raise ValueError("there is no picture to enlarge")
     if tell is None:
         can = "image" in model.conditions
         tell = partial(shown, seed=seed) if can else bent
@@ -450,11 +464,13 @@ def cascade(
 
     Both are told `cond`, (count,) each; the second is shown the small pictures with the
     noise of `level`. Raises ValueError when the second's size is no multiple of the
-    first's. See Ho et al. (2022), section 3.
+    first's. See Ho et al. (2022), section 2.
 
     Explained in chapter 17, Super-resolution and cascades.
     """
     small, large = first.size, second.size
+    if not small or not large:
+        raise ValueError("both models must know the size of their pictures")
     factor = large[-1] // small[-1]
     if large != (small[0], *[edge * factor for edge in small[1:]]):
         raise ValueError(f"pictures of {large} are no enlargement of {small}")

@@ -68,7 +68,7 @@ def whole_mask_mean(
     Explained in chapter 20, Segmentation.
     """
     evidence = at_step(schedule.signal / schedule.spread**2, t, z) * z
-    flat = masks.flatten(1).to(z)
+    flat, log_weights = masks.flatten(1).to(z), log_weights.to(z)
     share = torch.softmax(log_weights + evidence.flatten(1) @ flat.T, 1)
     return (share @ flat).view_as(z)
 
@@ -100,8 +100,9 @@ def mask_ensemble(
     """Draw `count` masks of each picture `image` (N, C, H, W); `how` is for `sample`.
 
     The model was taught masks in {-1, 1} beside their pictures. Mask k of picture i
-    follows from (seed, k, i) alone. See Wolleb et al. (2022). Raises ValueError for
-    count < 1.
+    follows from (seed, k, i) alone; i is the row in this call, so give the next
+    pictures another seed. All count * N chains run at once. At least one picture. See
+    Wolleb et al. (2022). Raises ValueError for count < 1.
 
     Explained in chapter 20, Segmentation.
     """
@@ -146,7 +147,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """What masks share, and the sum of their sizes, (...)."""
-    for mask in (a, b):
+    for mask in (each for each in (a, b) if each.numel()):
         low, high = float(mask.min()), float(mask.max())
         if not 0 <= low <= high <= 1:
             raise ValueError(
@@ -165,20 +166,20 @@ def expected_dice(probability: Tensor, threshold: Tensor | float) -> Tensor:
 
     Explained in chapter 20, Segmentation.
     """
-    level = torch.as_tensor(threshold, dtype=probability.dtype)[..., None, None]
+    level = torch.as_tensor(threshold).to(probability)[..., None, None]
     return dice((probability > level).to(probability), probability)
 
 
 def dice_threshold(probability: Tensor) -> Tensor:
-    """The threshold that makes `expected_dice` largest, shape (...), in 0..1/2.
+    """The threshold that makes `expected_dice` of (..., H, W) largest, shape (...).
 
-    It is half of the score reached; 1/2 where nothing is likely at all. See
+    It is half of the score reached, in 0..1/2; 1/2 where every probability is 0. See
     eq-threshold; Lipton et al. (2014).
 
     Explained in chapter 20, Segmentation.
     """
     p = probability.flatten(-2).sort(descending=True).values
-    marked = torch.arange(1, p.shape[-1] + 1)
+    marked = torch.arange(1, p.shape[-1] + 1, device=p.device)
     reached = 2 * p.cumsum(-1) / (marked + p.sum(-1, keepdim=True))
     best = reached.max(-1).values
     return torch.where(p.sum(-1) > 0, best, 1.0) / 2
@@ -192,20 +193,21 @@ def brier(probability: Tensor, truth: Tensor) -> float:
 
     Explained in chapter 20, Segmentation.
     """
-    return float((probability - truth).square().mean())
+    return float((probability - truth.to(probability)).square().mean())
 
 
 def calibration_error(probability: Tensor, truth: Tensor, bins: int = 10) -> float:
-    """How far probabilities are from the shares of what they are said of, in 0..1.
+    """Mean distance of what was said from the share that came true, in 0..1.
 
     Pixels of like probability share one of `bins`; each counts by its size. Truth is 0
     or 1, and both broadcast. See Guo et al. (2017).
 
     Explained in chapter 20, Segmentation.
     """
-    said, true = (v.flatten() for v in torch.broadcast_tensors(probability, truth))
+    both = torch.broadcast_tensors(probability, truth.to(probability))
+    said, true = (each.flatten() for each in both)
     group = (said * bins).long().clamp(0, bins - 1)  # 1 belongs to the last bin
-    excess = torch.zeros(bins).index_add(0, group, said - true)
+    excess = said.new_zeros(bins).index_add(0, group, said - true)
     return float(excess.abs().sum()) / len(said)
 
 
@@ -214,7 +216,8 @@ def generalized_energy_distance(masks: Tensor, truth: Tensor) -> Tensor:
     """Distance of drawn masks (n, ..., H, W) from the law of truths, shape (...).
 
     The truths (a, ..., H, W) are the whole law, each equally likely; the masks are n >=
-    2 draws, and unbiased for their law, so it may fall below 0. See eq-ged; Kohl et al.
+    2 draws. The estimate is unbiased, so it may fall below 0. All pairs of masks are in
+    memory at once. See eq-ged; Kohl et al.
     (2018). Raises ValueError for a single mask.
 
     Explained in chapter 20, Segmentation.
@@ -234,7 +237,8 @@ def pieces(masks: Tensor) -> Tensor:
     Explained in chapter 20, Segmentation.
     """
     inside = masks.reshape(-1, 1, *masks.shape[-2:]) > 0
-    own = torch.arange(1.0, inside[0].numel() + 1).view(inside.shape[1:]) * inside
+    h, w = masks.shape[-2:]
+    own = torch.arange(1.0, h * w + 1, device=masks.device).view(h, w) * inside
     found, before = own, torch.zeros_like(own)
     while not torch.equal(found, before):  # the greatest number spreads in its piece
         before = found

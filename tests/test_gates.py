@@ -130,8 +130,14 @@ def test_what_is_no_yaml_is_named(book):
     root = book(c01_a=chapter_text(("", "x = 1")))
     with pytest.raises(ValueError, match=r"chapters/equations.yml:1: not YAML"):
         with_origins(root, "eq-one: {note: [}\n")
+    with pytest.raises(ValueError, match=r"equations.yml:2: eq-one is there twice"):
+        with_origins(root, "eq-one: {note: x}\neq-one: {note: x}\n")
     (root / "chapters/01-a.md").write_text("---\ntitle: a: b\n---\n")
     with pytest.raises(ValueError, match=r"01-a.md:2: the header is not YAML"):
+        chapters_of(root)
+    cell = "# A\n\n```{code-cell} ipython3\n---\ncaption: a: b\n---\nx = 1\n```\n"
+    (root / "chapters/01-a.md").write_text(cell)
+    with pytest.raises(ValueError, match=r"01-a.md:\d: a cell's options are not YAML"):
         chapters_of(root)
 
 

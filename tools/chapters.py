@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jupytext
 import yaml
+from jupytext.myst import MystMetadataParsingError
 from nbformat import NotebookNode
 
 FENCE = re.compile(r"^(`{3,})\{code-cell\}")
@@ -92,7 +93,7 @@ def code_lines(text: str) -> list[int]:
 
 
 def as_notebook(text: str, path: Path) -> NotebookNode:
-    """The notebook that jupytext reads; ValueError for a header that is not YAML."""
+    """The notebook that jupytext reads; ValueError for options that are not YAML."""
     try:
         return jupytext.reads(text, fmt="md:myst")
     except yaml.MarkedYAMLError as error:
@@ -100,6 +101,13 @@ def as_notebook(text: str, path: Path) -> NotebookNode:
         raise ValueError(
             f"chapters/{path.name}:{line}: the header is not YAML: {error.problem}; "
             "put quotes around a text that holds a colon"
+        ) from None
+    except MystMetadataParsingError as error:  # "Code cell N at line L could not ..."
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else 1
+        raise ValueError(
+            f"chapters/{path.name}:{line}: a cell's options are not YAML; put quotes "
+            "around a text that holds a colon"
         ) from None
 
 

@@ -111,7 +111,7 @@ def equation_problems(chapters: list[Chapter]) -> list[str]:
 def asserts(cell: Cell) -> bool:
     """True when a cell can fail by its own words."""
     tree = ast.parse(cell.source)
-    names = {"check_error", "check_number"}
+    names = {"check_error", "check_number", "check_refused"}
     return any(
         isinstance(node, ast.Assert)
         or (isinstance(node, ast.Call) and ast.unparse(node.func) in names)

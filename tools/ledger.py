@@ -64,6 +64,12 @@ def composed(path: Path) -> yaml.MappingNode | None:
         raise ValueError(f"{name}:{line}: not YAML: {error.problem}") from None
     if not isinstance(root, yaml.MappingNode):
         raise ValueError(f"{name}:1: must map names to entries")
+    seen: set[str] = set()
+    for key, _ in root.value:
+        if key.value in seen:
+            line = key.start_mark.line + 1
+            raise ValueError(f"{name}:{line}: {key.value} is there twice")
+        seen.add(key.value)
     return root
 
 

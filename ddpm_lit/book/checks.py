@@ -4,6 +4,8 @@
 
 """Checks that can fail, and exercises that answer back."""
 
+import re
+import tempfile
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-__all__ = ["attempt", "check_error", "check_number", "refuse"]
+__all__ = ["attempt", "check_error", "check_number", "check_refused", "refuse"]
 
 
 # chapters/87-drawing.md
@@ -47,6 +49,29 @@ def check_number(label: str, value: Any, stated: str) -> None:
     if not abs(value - float(stated)) <= 0.5001 * quantum:
         raise AssertionError(f"{label}: the text says {stated}, computed {value!r}")
     print(f"{label}: computed {value:.6g}, the text says {stated}")
+
+
+# chapters/87-drawing.md
+def check_refused(function: Callable[..., Any], *args: Any, **options: Any) -> str:
+    """Assert that function(*args, **options) is refused in one line, and print it.
+
+    Returns that line, the text of a ValueError or OSError. Raises AssertionError when
+    the call is accepted.
+
+    Explained in appendix H, How the book draws and moves.
+    """
+    try:
+        function(*args, **options)
+    except (ValueError, OSError) as error:
+        said = str(error)
+    else:
+        raise AssertionError(f"{args}, {options} were accepted")
+    assert said and "\n" not in said, f"this is not one line: {said!r}"
+    # A temporary folder has another name each time, and a page should not.
+    print(
+        "refused:", re.sub(re.escape(tempfile.gettempdir()) + r"/[^/: ]+", "...", said)
+    )
+    return said
 
 
 # chapters/87-drawing.md

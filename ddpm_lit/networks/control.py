@@ -15,7 +15,7 @@ __all__ = ["Control", "zeros"]
 
 # chapters/18-image-to-image.md
 def zeros(c_in: int, c_out: int, size: int = 1) -> nn.Conv2d:
-    """A convolution that keeps height and width, and is born without effect.
+    """A convolution of odd size that keeps H and W, and is born without effect.
 
     Explained in chapter 18, Image to image.
     """
@@ -29,9 +29,9 @@ class Control(nn.Module):
     """A frozen U-Net and a branch, a copy of its way down, that learns to steer it.
 
     `hint` (B, hint_channels, H, W) is told beside what `base` can be told; without one
-    the answer is the base's. `scale` multiplies the branch's effect. At birth there is
-    none. The base's weights are no longer trained. See eq-control; Zhang et al. (2023),
-    section 3.1.
+    the answer is the base's. `scale`, a number or (B,), multiplies the branch's effect;
+    at birth there is none. `base` itself is kept, and frozen. Raises ValueError for a
+    hint of another height or width. See eq-control; Zhang et al. (2023), section 3.1.
 
     Explained in chapter 18, Image to image.
     """
@@ -41,7 +41,7 @@ class Control(nn.Module):
         self.copy = copy.deepcopy(base).requires_grad_(True)
         for way_up in ("up", "grow", "norm_out", "conv_out"):
             delattr(self.copy, way_up)
-        self.base = base.requires_grad_(False)
+        self.base = base.requires_grad_(False).eval()
         width, widths = base.config.base_channels, base.config.channels
         first = nn.Conv2d(hint_channels, width, 3, padding=1)
         self.hint = nn.Sequential(first, nn.SiLU(), zeros(width, width, 3))
@@ -50,6 +50,7 @@ class Control(nn.Module):
             shrinks = level < len(widths) - 1
             skips += [wide] * (base.config.blocks_per_level + shrinks)
         self.joins = nn.ModuleList(zeros(wide, wide) for wide in [*skips, widths[-1]])
+        self.to(base.conv_in.weight)  # its device and kind of numbers
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -75,6 +76,8 @@ class Control(nn.Module):
         if hint.shape[2:] != z.shape[2:]:
             sizes = f"{tuple(hint.shape[2:])} but z has {tuple(z.shape[2:])}"
             raise ValueError(f"the hint has size {sizes}; they must be equal")
+        if isinstance(scale, Tensor):
+            scale = scale.reshape(-1, 1, 1, 1)
         features, time = self.copy.enter(z, t, **cond)
         last, skips = self.copy.descend(features + self.hint(hint), time)
         found = zip(self.joins, [*skips, last], strict=True)

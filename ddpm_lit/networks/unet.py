@@ -328,10 +328,11 @@ class UNet(nn.Module):
 class ConditionalUNet(UNet):
     """A U-Net that is told more than z (B, C, H, W) and t (B,), as configured.
 
-    `label` (B,) is in 0..classes - 1, or `classes` for one that is not told; without
-    it nobody's is told. `image` (B, image_channels, H, W) lies beside z, and `level`
-    (B,) in 0..T is the step of the noise in it. Raises ValueError for what is missing,
-    or cannot be told. See Ho and Salimans (2022); Saharia et al. (2022).
+    `label` (B,) is in 0..classes - 1. With a null label it may also be `classes`, not
+    told, which is what it means to give none. `image` (B, image_channels, H, W) lies
+    beside z, and `level` (B,) in 0..T is the step of the noise in it. Raises ValueError
+    for what is missing or cannot be told; labels out of range are not looked for. See
+    Ho and Salimans (2022); Saharia et al. (2022).
 
     Explained in chapter 16, Conditional models and guidance.
     """
@@ -367,7 +368,7 @@ class ConditionalUNet(UNet):
         return h, time
 
     def _every_label(self, z: Tensor, label: Tensor | None) -> Tensor:
-        """The labels (B,), which are that of nothing told where there are none."""
+        """The labels (B,): those given, or else the null label for everybody."""
         null = self.config.classes
         return torch.full((len(z),), null, device=z.device) if label is None else label
 
@@ -399,8 +400,9 @@ def widened(net: UNet, channels: int) -> ConditionalUNet:
     Explained in chapter 19, Inpainting.
     """
     told = net.config.image_channels + channels
-    wide = ConditionalUNet(replace(net.config, image_channels=told))
     weights = net.state_dict()
+    wide = ConditionalUNet(replace(net.config, image_channels=told))
+    wide = wide.to(weights["conv_in.weight"]).train(net.training)
     first = torch.zeros_like(wide.conv_in.weight)
     first[:, : net.conv_in.in_channels] = weights["conv_in.weight"]
     wide.load_state_dict({**weights, "conv_in.weight": first})

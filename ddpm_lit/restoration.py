@@ -93,9 +93,8 @@ class LinearPosterior:
                 f"sigma >= 0, not {tuple(covariance.shape)}, {tuple(A.shape)}, {sigma}"
             )
         self.before, self.A = mean, A
-        of_y = A @ covariance @ A.T + sigma**2 * torch.eye(
-            len(A), dtype=A.dtype, device=A.device
-        )
+        one = torch.eye(len(A), dtype=A.dtype, device=A.device)
+        of_y = A @ covariance @ A.T + sigma**2 * one
         self.gain = torch.linalg.solve(of_y, A @ covariance).T
         self.covariance = covariance - self.gain @ A @ covariance
 

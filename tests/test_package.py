@@ -190,6 +190,8 @@ def called(tree: ast.AST) -> set[str]:
             used.append(node.func)
             if ast.unparse(node.func).endswith("raises"):
                 used += node.args
+            if ast.unparse(node.func) == "check_refused":
+                used += node.args[:1]
     return {ast.unparse(each) for each in used}
 
 

@@ -29,6 +29,7 @@ from ledger import (
     origins,
     waived,
 )
+from mutants import Book, CatalogueError, read_catalogue
 
 from chapters import NAMED_TAGS, TAGS, Cell, Chapter, read_chapters
 
@@ -499,6 +500,17 @@ def print_problems(chapters: list[Chapter]) -> list[str]:
     return printed_problems(chapters)
 
 
+def mutant_problems(root: Path) -> list[str]:
+    """Each bug of the catalogue can be planted, and its check is there."""
+    book, problems = Book.read(root), []
+    for mutant in read_catalogue(root / "tests" / "mutants.toml"):
+        try:
+            book.validate(mutant)
+        except CatalogueError as error:
+            problems.append(f"tests/mutants.toml: {error}")
+    return problems
+
+
 def command(*words: str) -> Callable[[], list[str]]:
     """A gate that runs a program and fails with what it printed."""
 
@@ -537,6 +549,7 @@ def main() -> int:
         "chapters numbered": lambda: numbering_problems(chapters),
         "draws seeded": lambda: draw_problems(chapters),
         "imports used": lambda: import_problems(chapters),
+        "bugs can be planted": lambda: mutant_problems(ROOT),
         "environment.yml": environment_problems,
         "lint": command("-m", "ruff", "check", "--quiet", "."),
         "format": command("-m", "ruff", "format", "--check", "--quiet", "."),

@@ -210,6 +210,18 @@ def test_a_chapter_that_fails_leaves_no_results(tested, tmp_path):
     assert not results.place(folder, read_chapter(path)).is_file()
 
 
+def test_a_cell_that_makes_a_library_warn_fails(tested, tmp_path):
+    folder = tmp_path / "book"
+    shutil.copytree(tested, folder)
+    path = folder / "chapters/02-after.md"
+    path.write_text(
+        chapter_text(("", "import warnings\nwarnings.warn('old')"), ("", "x = 1"))
+    )
+    done = run_chapters(folder, "02-after.md")
+    assert done.returncode == 1 and "UserWarning: old" in done.stdout, done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+
+
 def test_a_figure_that_reads_a_name_bound_anew_fails_its_chapter(tmp_path):
     folder = small_book(tmp_path / "book")
     line = (

@@ -60,7 +60,7 @@ def links(pdf: PdfReader) -> Iterator[tuple[int, Any]]:
 
 
 def test_it_is_a_book_with_an_outline_and_tags(pdf):
-    assert 80 <= len(pdf.pages) <= 1200
+    assert 80 <= len(pdf.pages) <= 1400
     assert pdf.metadata and pdf.metadata.title == "Denoising Diffusion, Literately"
     root = pdf.trailer["/Root"]
     assert root["/MarkInfo"]["/Marked"] and "/StructTreeRoot" in root, "not tagged"
@@ -85,7 +85,7 @@ def test_every_link_stays_inside_or_leads_to_the_web(pdf):
 
 
 def test_the_contents_give_the_page_of_each_chapter(pdf):
-    contents = pdf.pages[1].extract_text()
+    contents = "".join(page.extract_text() for page in pdf.pages[1:3])
     wrong = []
     for _, title in chapters():
         stated = re.search(re.escape(title) + r"\s*(\d+)", contents)

@@ -134,7 +134,7 @@ def test_a_modules_page_is_its_reference(site, module):
         assert section, f"{name} is not in the reference"
         assert f"#def-{name}" in section[0], f"{name}: no way to its cell"
         thing = getattr(import_module(f"ddpm_lit.{module}"), name)
-        doc = (thing.__doc__ or "").split()
+        doc = (thing.__doc__ or "").replace("`", "").split()
         seen = words(section[0]).split()
         assert doc[0] in seen, f"{name}: no docstring"
         assert not re.search(r"\beq-[a-z]", words(section[0])), f"{name}: a bare label"

@@ -33,6 +33,8 @@ AXE = ROOT / "theme" / "node_modules" / "axe-core" / "axe.min.js"
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # The longest module and the list of them; the others are loaded once, narrow.
 JUDGED_MODULES = ("modules/", "modules/training/")
+# One of each kind of page; a narrow page has the same structure as a wide one.
+JUDGED_NARROW = ("", "forward-process/", "command-line/", "ledger/", "modules/")
 
 LOOK = """async () => {
   for (const image of document.images) image.loading = 'eager';
@@ -149,8 +151,8 @@ def visit(browser: Browser, root: str, name: str) -> Seen:
                 said = f"{hidden} pixels of {kind} hidden at {width}: {words}"
                 seen.cut.append(f"#{place}: {said}")
         for scheme in SCHEMES if is_judged(name) else ():
-            if scheme == "dark" and width == NARROW:
-                continue  # the colours are those of the wide page
+            if width == NARROW and (scheme == "dark" or name not in JUDGED_NARROW):
+                continue  # colours and structure are those of the wide page
             page.emulate_media(color_scheme=scheme)
             # Only colours differ between the schemes.
             rules = None if scheme == "light" else ["color-contrast"]

@@ -8,8 +8,8 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,10 +18,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ddpm_lit.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.machine import pick_device
 from ddpm_lit.models import CONFIG, WEIGHTS, build_model, save_model, write_whole
-from ddpm_lit.networks.unet import UNet, build_unet
+from ddpm_lit.networks.control import Control
+from ddpm_lit.networks.text import TextUNet, TextUNetConfig, picture_hint
+from ddpm_lit.networks.unet import NETWORKS, UNet, build_unet
 from ddpm_lit.recipes import UNetConfig, check_settings, setting
 from ddpm_lit.runs import holds_run, read_run
 from ddpm_lit.schedules import (
@@ -34,9 +37,13 @@ from ddpm_lit.schedules import (
 )
 
 __all__ = [
+    "Table",
+    "autoencoder_from_diffusers",
     "config_from_diffusers",
     "config_to_diffusers",
+    "control_from_diffusers",
     "from_diffusers",
+    "listener_from_diffusers",
     "load_model",
     "push_model",
     "schedule_from_diffusers",
@@ -213,7 +220,7 @@ def config_to_diffusers(config: UNetConfig, size: tuple[int, ...]) -> dict[str, 
 
 # chapters/85-exchanging-weights.md
 # Our names -> theirs, applied in this order.
-_RENAMING = (
+_BLOCKS = (
     (r"^time\.0\.", "time_embedding.linear_1."),
     (r"^label\.", "class_embedding."),
     (r"^time\.2\.", "time_embedding.linear_2."),
@@ -226,33 +233,41 @@ _RENAMING = (
     (r"^middle\.0\.attention\.", "mid_block.attentions.0."),
     (r"^(.*resnets\.\d+\.)time\.", r"\1time_emb_proj."),
     (r"^(.*resnets\.\d+\.)shortcut\.", r"\1conv_shortcut."),
+)
+_ATTENTION = (
     (r"^(.*attentions\.\d+\.)norm\.", r"\1group_norm."),
     (r"^(.*attentions\.\d+\.)out\.", r"\1to_out.0."),
 )
+_RENAMING = (*_BLOCKS, *_ATTENTION)
 _QKV = ("to_q", "to_k", "to_v")
 
 
-def _renamed(name: str, table: tuple[tuple[str, str], ...]) -> str:
+Table = tuple[tuple[str, str], ...]
+
+
+def _renamed(name: str, table: Table) -> str:
     """The name after every replacement of the table."""
     for pattern, replacement in table:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def _their_names(ours: str) -> list[str]:
+def _their_names(ours: str, table: Table = _RENAMING) -> list[str]:
     """diffusers' name for one of our parameters; three for query, key and value."""
-    name = _renamed(ours, _RENAMING)
+    name = _renamed(ours, table)
     return [name.replace("qkv", part) for part in _QKV] if ".qkv." in name else [name]
 
 
-def weights_to_diffusers(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The parameters of a `UNet`, under diffusers' names.
+def weights_to_diffusers(
+    named: Mapping[str, Tensor], table: Table = _RENAMING
+) -> dict[str, Tensor]:
+    """The parameters of a network, by default a `UNet`, under diffusers' names.
 
     Explained in appendix F, Exchanging weights.
     """
     found: dict[str, Tensor] = {}
     for ours, value in named.items():
-        names = _their_names(ours)
+        names = _their_names(ours, table)
         found.update(zip(names, value.chunk(len(names)), strict=True))
     return found
 
@@ -277,6 +292,13 @@ def weights_from_diffusers(
 
     Explained in appendix F, Exchanging weights.
     """
+    return _translated(theirs, partial(build_unet, config), _RENAMING)
+
+
+def _translated(
+    theirs: Mapping[str, Tensor], build: Callable[[], nn.Module], table: Table
+) -> dict[str, Tensor]:
+    """The parameters of a network that `build` makes, from theirs."""
     left: dict[str, Tensor] = {}
     for name, value in theirs.items():
         if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
@@ -284,18 +306,20 @@ def weights_from_diffusers(
         name = _renamed(name, _TODAY)
         if name in left:
             raise ValueError(f"the weights hold {name} twice")
+        if re.search(r"\.proj_(in|out)\.weight$", name):
+            value = value.flatten(1)  # a map of channels, or a convolution of 1 x 1
         left[name] = value.float()
     with torch.device("meta"):
-        ours = build_unet(config).state_dict()
+        ours = build().state_dict()
     have = {name: tuple(value.shape) for name, value in left.items()}
-    want = {k: tuple(v.shape) for k, v in weights_to_diffusers(ours).items()}
+    want = {k: tuple(v.shape) for k, v in weights_to_diffusers(ours, table).items()}
     for name in sorted({*have, *want}):
         if have.get(name) != want.get(name):
             raise ValueError(
                 f"{name} is {have.get(name, 'missing')} in the weights and "
                 f"{want.get(name, 'unknown')} in the configuration"
             )
-    return {k: torch.cat([left[name] for name in _their_names(k)]) for k in ours}
+    return {k: torch.cat([left[n] for n in _their_names(k, table)]) for k in ours}
 
 
 # chapters/85-exchanging-weights.md
@@ -551,6 +575,288 @@ def push_model(
 
 
 # chapters/85-exchanging-weights.md
+@dataclass(frozen=True)
+class _Listener(_Theirs):
+    """The fields of a `UNet2DConditionModel`, with diffusers' own defaults."""
+
+    classes: ClassVar = ("UNet2DConditionModel",)
+    # Where softmax is done in float32, and what a summary of the text is made with.
+    ignored: ClassVar = (
+        "upcast_attention addition_embed_type_num_heads addition_time_embed_dim "
+        "sample_size"
+    )
+
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    in_channels: int = 4
+    out_channels: int = 4
+    layers_per_block: int = 2
+    dropout: float = 0.0
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    downsample_padding: int = _one_of(1, 0)
+    flip_sin_to_cos: bool = True
+    freq_shift: int = _one_of(0, 1)
+    cross_attention_dim: int = 1280
+    attention_head_dim: int | tuple[int, ...] = 8
+    transformer_layers_per_block: int | tuple[int, ...] = 1
+    only_cross_attention: bool | tuple[bool, ...] = False
+    use_linear_projection: bool = False
+    addition_embed_type: str | None = None
+    projection_class_embeddings_input_dim: int | None = None
+    num_class_embeds: int | None = field(default=None, metadata={"least": 1})
+    resnet_time_scale_shift: str = _one_of("default")
+    center_input_sample: bool = _one_of(False)
+    mid_block_type: str = _one_of("UNetMidBlock2DCrossAttn")
+    mid_block_scale_factor: float = _one_of(1)
+    act_fn: str = _one_of("silu")
+    reverse_transformer_layers_per_block: None = None
+    encoder_hid_dim: None = None
+    encoder_hid_dim_type: None = None
+    num_attention_heads: None = None
+    dual_cross_attention: bool = _one_of(False)
+    class_embed_type: None = None
+    resnet_skip_time_act: bool = _one_of(False)
+    resnet_out_scale_factor: float = _one_of(1.0)
+    time_embedding_type: str = _one_of("positional")
+    time_embedding_dim: None = None
+    time_embedding_act_fn: None = None
+    timestep_post_act: None = None
+    time_cond_proj_dim: None = None  # a student that is told the scale of guidance
+    conv_in_kernel: int = _one_of(3)
+    conv_out_kernel: int = _one_of(3)
+    attention_type: str = _one_of("default")
+    class_embeddings_concat: bool = _one_of(False)
+    mid_block_only_cross_attention: None = None
+    cross_attention_norm: None = None
+
+
+# chapters/85-exchanging-weights.md
+_LISTENING = (
+    *_BLOCKS,
+    (r"^vector\.0\.", "add_embedding.linear_1."),
+    (r"^vector\.2\.", "add_embedding.linear_2."),
+    (r"\.listeners\.", ".transformer_blocks."),
+    (r"\.own\.([qkv])\.", r".attn1.to_\1."),
+    (r"\.cross\.([qkv])\.", r".attn2.to_\1."),
+    (r"\.own\.out\.", ".attn1.to_out.0."),
+    (r"\.cross\.out\.", ".attn2.to_out.0."),
+    (r"\.think\.inner\.", ".ff.net.0.proj."),
+    (r"\.think\.out\.", ".ff.net.2."),
+    (r"\.enter\.", ".proj_in."),
+    (r"\.leave\.", ".proj_out."),
+)
+
+
+def _of_levels(value: Any, count: int) -> tuple[Any, ...]:
+    """One value for each level."""
+    return value if isinstance(value, tuple) else (value,) * count
+
+
+def listener_from_diffusers(theirs: Mapping[str, Any]) -> TextUNetConfig:
+    """Our configuration for a `UNet2DConditionModel`'s: Stable Diffusion 1, 2 and XL.
+
+    Input channels beyond those of the answer are a picture that it is shown. Raises
+    ValueError that names the field when the network is of another family.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    c = _Listener.read(theirs)
+    down, up, widths = c.down_block_types, c.up_block_types, c.block_out_channels
+    mirrored = tuple(kind.replace("Down", "Up") for kind in down[::-1])
+    count, shown = len(widths), c.in_channels - c.out_channels
+    heads = _of_levels(c.attention_head_dim, count)
+    depths = _of_levels(c.transformer_layers_per_block, count)
+    only = _of_levels(c.only_cross_attention, count)
+    vector = c.projection_class_embeddings_input_dim
+    known = {"DownBlock2D", "CrossAttnDownBlock2D"}
+    fitting = {
+        "block_out_channels": (count == len(down), "one width for each level"),
+        "down_block_types": ({*down} <= known, " or ".join(sorted(known))),
+        "up_block_types": (up == mirrored, mirrored),
+        "in_channels": (shown >= 0, f"at least {c.out_channels}"),
+        "attention_head_dim": (
+            len(heads) == count,
+            "one number, or one for each level",
+        ),
+        "transformer_layers_per_block": (len(depths) == count, "as many as levels"),
+        "only_cross_attention": (len(only) == count, "as many as levels"),
+        "addition_embed_type": (c.addition_embed_type in (None, "text_time"), None),
+        "projection_class_embeddings_input_dim": (
+            (vector is None) == (c.addition_embed_type is None),
+            f"a number for addition_embed_type {c.addition_embed_type!r}",
+        ),
+    }
+    for name, (fits, expected) in fitting.items():
+        if not fits:
+            raise ValueError(f"{name} = {getattr(c, name)!r}; expected {expected}")
+    ratios = [w / widths[0] if w % widths[0] else w // widths[0] for w in widths]
+    attending = tuple(i for i, kind in enumerate(down) if kind.startswith("Cross"))
+    return TextUNetConfig(
+        in_channels=c.out_channels,
+        base_channels=widths[0],
+        channel_multipliers=tuple(ratios),
+        blocks_per_level=c.layers_per_block,
+        attention_levels=attending,
+        middle_attention=True,
+        dropout=c.dropout,
+        groups=c.norm_num_groups,
+        norm_eps=c.norm_eps,
+        symmetric_padding=bool(c.downsample_padding),
+        cosine_first=c.flip_sin_to_cos,
+        frequency_shift=c.freq_shift,
+        classes=c.num_class_embeds or 0,
+        null_label=not c.num_class_embeds,
+        image_channels=shown,
+        context_channels=c.cross_attention_dim,
+        heads=heads,
+        depths=depths,
+        context_only=tuple(i for i, alone in enumerate(only) if alone),
+        vector_channels=vector or 0,
+    )
+
+
+# chapters/85-exchanging-weights.md
+_SIDE = r"^((?:encoder|decoder)\.)"
+_CODING = (
+    (_SIDE + r"norm_out\.", r"\1conv_norm_out."),
+    (_SIDE + r"shrink\.(\d+)\.", r"\1down_blocks.\2.downsamplers.0."),
+    (_SIDE + r"grow\.(\d+)\.", r"\1up_blocks.\2.upsamplers.0."),
+    (_SIDE + r"(down|up)\.(\d+)\.(\d+)\.", r"\1\2_blocks.\3.resnets.\4."),
+    (_SIDE + r"middle\.1\.", r"\1mid_block.attentions.0."),
+    (_SIDE + r"middle\.0\.", r"\1mid_block.resnets.0."),
+    (_SIDE + r"middle\.2\.", r"\1mid_block.resnets.1."),
+    (r"^moments\.", "quant_conv."),
+    (r"^entry\.", "post_quant_conv."),
+    (r"^(.*resnets\.\d+\.)shortcut\.", r"\1conv_shortcut."),
+    *_ATTENTION,
+)
+
+
+@dataclass(frozen=True)
+class _Coder(_Theirs):
+    """The fields of an `AutoencoderKL`, with diffusers' own defaults."""
+
+    classes: ClassVar = ("AutoencoderKL",)
+    ignored: ClassVar = "sample_size force_upcast down_block_types up_block_types"
+
+    block_out_channels: tuple[int, ...] = (64,)
+    in_channels: int = 3
+    out_channels: int = 3
+    layers_per_block: int = 1
+    latent_channels: int = 4
+    norm_num_groups: int = 32
+    scaling_factor: float = setting(0.18215, "of the codes", above=0)
+    mid_block_add_attention: bool = True
+    act_fn: str = _one_of("silu")
+    shift_factor: None = None
+    latents_mean: None = None
+    latents_std: None = None
+    use_quant_conv: bool = _one_of(True)
+    use_post_quant_conv: bool = _one_of(True)
+
+
+def autoencoder_from_diffusers(
+    source: Any, device: str = "cpu"
+) -> tuple[Autoencoder, float]:
+    """An `AutoencoderKL`, from a folder or an object, and the factor of its codes.
+
+    Raises ValueError that names what is of another family, OSError for what is missing.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    where = pick_device(device)
+    theirs, weights = _part(source)
+    c = _Coder.read(theirs)
+    if c.in_channels != c.out_channels:
+        raise ValueError(f"out_channels = {c.out_channels}; expected {c.in_channels}")
+    config = AutoencoderConfig(
+        in_channels=c.in_channels,
+        latent_channels=c.latent_channels,
+        channels=c.block_out_channels,
+        blocks_per_level=c.layers_per_block,
+        middle_attention=c.mid_block_add_attention,
+        groups=c.norm_num_groups,
+    )
+    named = _translated(weights(), partial(Autoencoder, config), _CODING)
+    with torch.device("meta"):
+        net = Autoencoder(config)
+    net.load_state_dict(named, assign=True)
+    return net.eval().requires_grad_(False).to(where), c.scaling_factor
+
+
+def _part(source: Any) -> tuple[dict[str, Any], Callable[[], Mapping[str, Tensor]]]:
+    """The configuration of a part of a pipeline, and what reads its weights."""
+    if isinstance(source, str | Path):
+        folder = _local(source)
+        return _read_json(folder / "config.json"), partial(_read_weights, folder)
+    return _described(source), _unwrapped(source).state_dict
+
+
+# chapters/85-exchanging-weights.md
+_BRANCH_ONLY = (
+    "conditioning_channels conditioning_embedding_out_channels "
+    "controlnet_conditioning_channel_order global_pool_conditions"
+)
+
+
+def control_from_diffusers(source: Any, base: Denoiser) -> Denoiser:
+    """A denoiser steered by a `ControlNetModel`, from a folder or an object.
+
+    It is told `hint` (B, 3, H, W), in 0..1, as large as the picture. Raises ValueError
+    for a branch of another network than the base's, OSError for what is missing.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    theirs, weights = _part(source)
+    if theirs.get("_class_name") != "ControlNetModel":
+        raise ValueError(f"_class_name {theirs.get('_class_name')!r}; ControlNetModel")
+    own = {name: theirs.get(name) for name in _BRANCH_ONLY.split()}
+    if (
+        own["global_pool_conditions"]
+        or own["controlnet_conditioning_channel_order"] == "bgr"
+    ):
+        raise ValueError("only branches for hints in red, green and blue are known")
+    downs = tuple(theirs.get("down_block_types") or _Listener().down_block_types)
+    mirrored = [kind.replace("Down", "Up") for kind in downs[::-1]]
+    shared = {k: v for k, v in theirs.items() if k not in own}
+    shared |= {"_class_name": "UNet2DConditionModel", "up_block_types": mirrored}
+    shared.setdefault("out_channels", shared.get("in_channels", 4))
+    config = listener_from_diffusers(shared)
+    net = _unwrapped(base.net)
+    if not isinstance(net, TextUNet) or replace(net.config, dropout=0.0) != config:
+        raise ValueError("this branch was born from another network than the base")
+    widths = tuple(own["conditioning_embedding_out_channels"] or (16, 32, 96, 256))
+    hint = partial(picture_hint, net.config.base_channels, 3, widths)
+    with torch.device("meta"):
+        count = len(hint())
+        joins = len(Control(TextUNet(config), hint()).joins)
+    table = (
+        (r"^hint\.0\.", "controlnet_cond_embedding.conv_in."),
+        (rf"^hint\.{count - 1}\.", "controlnet_cond_embedding.conv_out."),
+        *[
+            (rf"^hint\.{2 * k + 2}\.", f"controlnet_cond_embedding.blocks.{k}.")
+            for k in range((count - 1) // 2 - 1)
+        ],
+        (rf"^joins\.{joins - 1}\.", "controlnet_mid_block."),
+        (r"^joins\.", "controlnet_down_blocks."),
+        (r"^copy\.", ""),
+        *_LISTENING,
+    )
+
+    def branch() -> nn.Module:
+        made = Control(TextUNet(config), hint())
+        del made.base
+        return made
+
+    named = _translated(weights(), branch, table)
+    steered = Control(net, hint())
+    steered.load_state_dict(named, strict=False)  # all but the base, as was checked
+    return base.with_net(steered.eval().requires_grad_(False))
+
+
+# chapters/85-exchanging-weights.md
 def _unwrapped(net: Any) -> Any:
     """The network inside its wrappers, whichever is outside."""
     for name in ("_orig_mod", "module", "_orig_mod"):
@@ -607,25 +913,31 @@ def from_diffusers(
 ) -> Denoiser:
     """A diffusers model as a denoiser, ready to be sampled from.
 
-    `source` is a folder, hub:OWNER/MODEL, a pipeline or a `UNet2DModel`; `scheduler`
-    an object, its file or its folder. Raises ValueError that names what is of another
-    family, OSError for what is missing.
+    `source` is a folder, hub:OWNER/MODEL, a pipeline, a `UNet2DModel` or a
+    `UNet2DConditionModel`; `scheduler` an object, its file or its folder. Raises
+    ValueError that names what is of another family, OSError for what is missing.
 
     Explained in appendix F, Exchanging weights.
     """
     where = pick_device(device)
     try:
         theirs, settings, weights = _gather(source, scheduler, average)
-        config = config_from_diffusers(theirs)
+        listens = theirs.get("_class_name") in _Listener.classes
+        read = listener_from_diffusers if listens else config_from_diffusers
+        config = read(theirs)
         schedule, how = schedule_from_diffusers(settings)
-        size = theirs["sample_size"]
+        size = theirs.get("sample_size")
+        if size is None:
+            raise ValueError("sample_size is missing")
         height, width = (size, size) if isinstance(size, int) else size
         config.check_size(height, width)
-        named = weights_from_diffusers(weights(), config)
+        kind = "ConditionalUNet" if config.conditions else "UNet"
+        kind = "TextUNet" if listens else kind
+        table = _LISTENING if listens else _RENAMING
+        named = _translated(weights(), partial(NETWORKS[kind], config), table)
     except ValueError as error:
         name = source if isinstance(source, str | Path) else type(source).__name__
         raise ValueError(f"{name}: {error}") from None
-    kind = "ConditionalUNet" if config.conditions else "UNet"
     about = {"library_name": "ddpm_lit", "format": 2, "network": kind, **how}
     about |= {"model": asdict(config), "size": [config.in_channels, height, width]}
     return build_model(about, {**named, "betas": schedule.beta[1:]}).to(where)
@@ -644,7 +956,7 @@ def to_diffusers(model: Denoiser, folder: str | Path) -> Path:
     if not isinstance(net, UNet) or len(model.size) != 3:
         raise ValueError("only a U-Net for images of a known size has a form there")
     if {*net.config.conditions} - {"label"}:
-        raise ValueError("a network that is shown a picture has no form there")
+        raise ValueError("a network that is told more than labels has no form there")
     texts = {
         folder / _INDEX: _OUR_INDEX,
         folder / "unet/config.json": config_to_diffusers(net.config, model.size[1:]),

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.networks.unet import NETWORKS, UNet
-from ddpm_lit.recipes import UNetConfig
 from ddpm_lit.schedules import NoiseSchedule
 
 __all__ = [
@@ -99,7 +98,8 @@ def build_model(
         schedule = NoiseSchedule(named.pop("betas"))
         if net is None:
             with torch.device("meta"):  # no memory for weights that are to come
-                net = NETWORKS[about["network"]](UNetConfig(**about["model"]))
+                kind = NETWORKS[about["network"]]
+                net = kind(kind.Config(**about["model"]))
         # Weights are often stored with half the digits; sampling adds in float32.
         whole = {k: v.float() if v.itemsize < 4 else v for k, v in named.items()}
         net.load_state_dict(whole, assign=True)

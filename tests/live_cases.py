@@ -34,6 +34,14 @@ def numbers(words: str) -> list[float]:
     return [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", words)]
 
 
+def higher_flood(before: str, after: str) -> None:
+    (level, kept, _, lost, nats), (more, fewer, _, worse, less) = (
+        numbers(words) for words in (before, after)
+    )
+    assert abs(more / level - 10**0.1) < 0.02, after
+    assert fewer <= kept and worse > lost and less < nats, after
+
+
 def shifted_ticks(before: str, after: str) -> None:
     (mean, spread), (new_mean, new_spread) = numbers(before), numbers(after)
     assert abs(new_mean - mean - 0.1) < 0.011, after
@@ -236,6 +244,7 @@ CASES = [
     Case("16-guidance", 0, "scale", louder),
     Case("19-inpainting", 0, "hidden columns", narrower_hole, "ArrowLeft"),
     Case("18-image-to-image", 0, "strength x 10", more_strength),
+    Case("21-latent-diffusion", 0, "10 log10 lambda", higher_flood),
     Case("17-super-resolution", 0, "sigma", noisier_measurement),
     Case("87-drawing", 0, "turns", more_turns),
 ]

@@ -28,23 +28,26 @@ def zeros(c_in: int, c_out: int, size: int = 1) -> nn.Conv2d:
 class Control(nn.Module):
     """A frozen U-Net and a branch, a copy of its way down, that learns to steer it.
 
-    `hint` (B, hint_channels, H, W) is told beside what `base` can be told; without one
-    the answer is the base's. `scale`, a number or (B,), multiplies the branch's effect;
-    at birth there is none. `base` itself is kept, and frozen. Raises ValueError for a
-    hint of another height or width. See eq-control; Zhang et al. (2023), section 3.1.
+    `hint` (B, C, H, W) is told beside what `base` can be told, and read by a network of
+    that name, or by one of two layers for so many channels; without one the answer is
+    the base's. `scale`, a number or (B,), multiplies the branch's effect; at birth
+    there is none. `base` itself is kept, and frozen. Raises ValueError for a hint that
+    is not read to the size of z. See eq-control; Zhang et al. (2023), section 3.1.
 
     Explained in chapter 18, Image to image.
     """
 
-    def __init__(self, base: UNet, hint_channels: int = 1) -> None:
+    def __init__(self, base: UNet, hint: nn.Module | int = 1) -> None:
         super().__init__()
         self.copy = copy.deepcopy(base).requires_grad_(True)
         for way_up in ("up", "grow", "norm_out", "conv_out"):
             delattr(self.copy, way_up)
         self.base = base.requires_grad_(False).eval()
         width, widths = base.config.base_channels, base.config.channels
-        first = nn.Conv2d(hint_channels, width, 3, padding=1)
-        self.hint = nn.Sequential(first, nn.SiLU(), zeros(width, width, 3))
+        if isinstance(hint, int):
+            first = nn.Conv2d(hint, width, 3, padding=1)
+            hint = nn.Sequential(first, nn.SiLU(), zeros(width, width, 3))
+        self.hint = hint
         skips = [width]
         for level, wide in enumerate(widths):
             shrinks = level < len(widths) - 1
@@ -73,13 +76,14 @@ class Control(nn.Module):
     ) -> Tensor:
         if hint is None:
             return self.base(z, t, **cond)
-        if hint.shape[2:] != z.shape[2:]:
-            sizes = f"{tuple(hint.shape[2:])} but z has {tuple(z.shape[2:])}"
-            raise ValueError(f"the hint has size {sizes}; they must be equal")
+        read = self.hint(hint)
+        if read.shape[2:] != z.shape[2:]:
+            sizes = f"{tuple(read.shape[2:])} for a z of {tuple(z.shape[2:])}"
+            raise ValueError(f"a hint of {tuple(hint.shape[2:])} pixels is {sizes}")
         if isinstance(scale, Tensor):
             scale = scale.reshape(-1, 1, 1, 1)
         features, time = self.copy.enter(z, t, **cond)
-        last, skips = self.copy.descend(features + self.hint(hint), time)
+        last, skips = self.copy.descend(features + read, time)
         found = zip(self.joins, [*skips, last], strict=True)
         *pushes, final = [scale * join(c) for join, c in found]
         features, time = self.base.enter(z, t, **cond)

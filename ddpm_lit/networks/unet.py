@@ -233,6 +233,8 @@ class UNet(nn.Module):
     Explained in chapter 7, The U-Net.
     """
 
+    Config: type[UNetConfig] = UNetConfig  # what a file says of it
+
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
@@ -246,8 +248,7 @@ class UNet(nn.Module):
         for level, wide in enumerate(widths):
             stages = nn.ModuleList()
             for _ in range(config.blocks_per_level):
-                attend = level in config.attention_levels
-                stages.append(_Stage(width, wide, attend, config))
+                stages.append(self.stage(width, wide, level))
                 width = wide
                 skips.append(width)
             self.down.append(stages)
@@ -256,16 +257,15 @@ class UNet(nn.Module):
                 skips.append(width)
         self.middle = nn.ModuleList(
             [
-                _Stage(width, width, config.middle_attention, config),
-                _Stage(width, width, False, config),
+                self.stage(width, width, -1, config.middle_attention),
+                self.stage(width, width, -1, False),
             ]
         )
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
         for level, wide in reversed(list(enumerate(widths))):
             stages = nn.ModuleList()
             for _ in range(config.blocks_per_level + 1):
-                attend = level in config.attention_levels
-                stages.append(_Stage(width + skips.pop(), wide, attend, config))
+                stages.append(self.stage(width + skips.pop(), wide, level))
                 width = wide
             self.up.append(stages)
             if level > 0:
@@ -277,6 +277,13 @@ class UNet(nn.Module):
             ho_init(layer)
         ho_init(self.conv_out, scale=1e-10)
 
+    def stage(
+        self, c_in: int, c_out: int, level: int, attend: bool | None = None
+    ) -> nn.Module:
+        """A block of a level, or of the middle (-1), with attention where it has it."""
+        has = level in self.config.attention_levels if attend is None else attend
+        return _Stage(c_in, c_out, has, self.config)
+
     def address(self, t: Tensor) -> Tensor:
         """eq-time-embedding of t (B,) in 1..T, counted from 0, as configured."""
         c = self.config
@@ -284,7 +291,7 @@ class UNet(nn.Module):
             t - 1, c.base_channels, shift=c.frequency_shift, cosine_first=c.cosine_first
         )
 
-    def descend(self, h: Tensor, time: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def descend(self, h: Tensor, time: Any) -> tuple[Tensor, list[Tensor]]:
         """Down and through the middle: what came out, and what the skips carry."""
         skips = [h]
         for level, stages in enumerate(self.down):
@@ -298,7 +305,7 @@ class UNet(nn.Module):
             h = stage(h, time)
         return h, skips
 
-    def ascend(self, h: Tensor, skips: Sequence[Tensor], time: Tensor) -> Tensor:
+    def ascend(self, h: Tensor, skips: Sequence[Tensor], time: Any) -> Tensor:
         """Up again, with the last skip first: the answer."""
         left = [*skips]
         for level, stages in enumerate(self.up):
@@ -308,8 +315,8 @@ class UNet(nn.Module):
                 h = self.grow[level](h)
         return self.conv_out(F.silu(self.norm_out(h)))
 
-    def enter(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The first features of z, and what every block is told of the time."""
+    def enter(self, z: Tensor, t: Tensor) -> tuple[Tensor, Any]:
+        """The first features of z, and what every block is told: of the time."""
         self.config.check_size(*z.shape[2:])
         return self.conv_in(z), self.time(self.address(t).to(z.dtype))
 
@@ -356,7 +363,7 @@ class ConditionalUNet(UNet):
         label: Tensor | None = None,
         image: Tensor | None = None,
         level: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Any]:
         """The first features of z and the picture; the time, and all it is told."""
         self._check_told(label=label, image=image, level=level)
         seen = z if image is None else torch.cat([z, image], dim=1)

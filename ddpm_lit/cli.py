@@ -503,12 +503,13 @@ def _larger(args: argparse.Namespace, model: "Denoiser", factor: int) -> dict[st
     """What a model is shown that has learned to enlarge."""
     import torch
 
+    from ddpm_lit.datasets import picture_size
     from ddpm_lit.restoration import augment, enlarge
     from ddpm_lit.sampling import Noise
 
     channels, height, width = model.size
     shape = (channels, height // factor, width // factor)
-    if _size_of(args.picture) != shape[1:]:
+    if picture_size(args.picture) != shape[1:]:
         wanted = f"{shape[2]} x {shape[1]}"
         raise ValueError(f"{args.picture} is not {wanted}, which this model enlarges")
     low = _opened(args.picture, model, shape)
@@ -525,10 +526,11 @@ def _larger(args: argparse.Namespace, model: "Denoiser", factor: int) -> dict[st
 
 def _bent(args: argparse.Namespace, model: "Denoiser") -> dict[str, Any]:
     """How a model is used that has not learned to enlarge."""
+    from ddpm_lit.datasets import picture_size
     from ddpm_lit.restoration import pool
 
     channels, height, width = model.size
-    factor = height // _size_of(args.picture)[0]
+    factor = height // picture_size(args.picture)[0]
     if factor < 2 or height % factor or width % factor:
         raise ValueError(
             f"{args.picture} is no {height} x {width} divided by a whole number, 2 or "
@@ -547,22 +549,14 @@ def _restored(told: "Predict", low: "Tensor", *, A: Any, schedule: Any) -> "Pred
     return restored(told, low, A, schedule)
 
 
-def _size_of(picture: str) -> tuple[int, int]:
-    """Height and width of a picture's file."""
-    from ddpm_lit.images import read_header
-
-    width, height = read_header(Path(picture).expanduser()).size
-    return height, width
-
-
 def _opened(
     picture: str, model: "Denoiser", shape: tuple[int, ...] | None = None
 ) -> "Tensor":
     """The picture of a file, (1, C, H, W) in [-1, 1], beside the model."""
     from ddpm_lit.data import to_model_range
-    from ddpm_lit.datasets import open_picture
+    from ddpm_lit.datasets import open_picture, picture_size
 
-    (height, width), shape = _size_of(picture), shape or model.size
+    (height, width), shape = picture_size(picture), shape or model.size
     if (height, width) != shape[1:] and _speaks():
         done = f"its middle is scaled to {shape[2]} x {shape[1]}"
         print(f"{picture} is {width} x {height}; {done}", file=sys.stderr)

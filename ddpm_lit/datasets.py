@@ -61,6 +61,7 @@ __all__ = [
     "open_folder",
     "open_mask",
     "open_picture",
+    "picture_size",
     "read_cifar10",
     "read_idx",
 ]
@@ -449,6 +450,19 @@ def open_picture(path: str | Path, shape: tuple[int, ...]) -> Tensor:
     return found
 
 
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of the picture in a file; ValueError for a file that is none.
+
+    Explained in appendix A, Your own pictures.
+    """
+    path = Path(path).expanduser()
+    try:
+        width, height = read_header(path).size
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read: {reason_of(error)}") from None
+    return height, width
+
+
 def open_mask(path: str | Path, picture: str | Path, shape: tuple[int, ...]) -> Tensor:
     """Where a mask is dark: 1 for known pixels, 0 for the hole, (1, H, W), uint8.
 
@@ -457,9 +471,9 @@ def open_mask(path: str | Path, picture: str | Path, shape: tuple[int, ...]) -> 
 
     Explained in appendix A, Your own pictures.
     """
-    sizes = [read_header(Path(each).expanduser()).size for each in (path, picture)]
+    sizes = [picture_size(each) for each in (path, picture)]
     if sizes[0] != sizes[1]:
-        mine, its = (f"{width} x {height}" for width, height in sizes)
+        mine, its = (f"{width} x {height}" for height, width in sizes)
         raise ValueError(f"{path} is {mine}, and {picture} is {its}; make them equal")
     known = (open_picture(path, (1, *shape[1:])) < 128).to(torch.uint8)
     if bool(known.all()):

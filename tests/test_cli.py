@@ -321,7 +321,8 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, trained, files, caps
     digit, odd = str(files / "digit.png"), str(files / "odd.png")
     for words, message in (
         (["edit", trained, digit, "--strength=1.5"], "strength = 1.5"),
-        (["edit", trained, files / "none.png"], "none.png"),
+        (["edit", trained, files / "none.png"], "none.png cannot be read"),
+        (["upscale", trained, files / "none.png"], "none.png cannot be read"),
         (["edit", trained, digit, "--label=3"], "--label means nothing"),
         (["edit", tmp_path / "larger", digit], "use upscale"),
         (["sample", tmp_path / "filler"], "use inpaint"),

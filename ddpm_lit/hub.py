@@ -37,7 +37,6 @@ from ddpm_lit.schedules import (
 )
 
 __all__ = [
-    "Table",
     "autoencoder_from_diffusers",
     "config_from_diffusers",
     "config_to_diffusers",
@@ -242,24 +241,24 @@ _RENAMING = (*_BLOCKS, *_ATTENTION)
 _QKV = ("to_q", "to_k", "to_v")
 
 
-Table = tuple[tuple[str, str], ...]
+_Table = tuple[tuple[str, str], ...]
 
 
-def _renamed(name: str, table: Table) -> str:
+def _renamed(name: str, table: _Table) -> str:
     """The name after every replacement of the table."""
     for pattern, replacement in table:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def _their_names(ours: str, table: Table = _RENAMING) -> list[str]:
+def _their_names(ours: str, table: _Table = _RENAMING) -> list[str]:
     """diffusers' name for one of our parameters; three for query, key and value."""
     name = _renamed(ours, table)
     return [name.replace("qkv", part) for part in _QKV] if ".qkv." in name else [name]
 
 
 def weights_to_diffusers(
-    named: Mapping[str, Tensor], table: Table = _RENAMING
+    named: Mapping[str, Tensor], table: _Table = _RENAMING
 ) -> dict[str, Tensor]:
     """The parameters of a network, by default a `UNet`, under diffusers' names.
 
@@ -296,7 +295,7 @@ def weights_from_diffusers(
 
 
 def _translated(
-    theirs: Mapping[str, Tensor], build: Callable[[], nn.Module], table: Table
+    theirs: Mapping[str, Tensor], build: Callable[[], nn.Module], table: _Table
 ) -> dict[str, Tensor]:
     """The parameters of a network that `build` makes, from theirs."""
     left: dict[str, Tensor] = {}

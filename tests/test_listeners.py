@@ -21,7 +21,18 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from ddpm_lit.autoencoder import Autoencoder, AutoencoderConfig, decoded, latent_scale
+from ddpm_lit.autoencoder import (
+    Autoencoder,
+    AutoencoderConfig,
+    Code,
+    Coding,
+    Decoder,
+    Encoder,
+    PlainBlock,
+    decoded,
+    drawn_codes,
+    latent_scale,
+)
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.hub import (
     autoencoder_from_diffusers,
@@ -31,7 +42,16 @@ from ddpm_lit.hub import (
     to_diffusers,
 )
 from ddpm_lit.models import read_model, save_model
-from ddpm_lit.networks.text import TextUNet, TextUNetConfig
+from ddpm_lit.networks.text import (
+    CrossAttention,
+    Gated,
+    Listener,
+    TextUNet,
+    TextUNetConfig,
+    Told,
+    Transformer,
+    picture_hint,
+)
 from ddpm_lit.networks.unet import time_embedding
 from ddpm_lit.schedules import make_schedule
 
@@ -242,6 +262,40 @@ def test_a_code_of_another_width_does_not_pass_unseen():
     assert decoded(net, factor * codes.mean, factor).abs().max() <= 1
     with pytest.raises(ValueError, match="NaN"):
         decoded(net, codes.mean / 0, factor)
+
+
+@torch.no_grad()
+def test_the_parts_of_a_fresh_network_change_nothing():
+    """Each begins as the identity, or adds nothing: deep networks are easy to train."""
+    torch.manual_seed(0)
+    h, x, words = random(2, 8, 4, 4), random(2, 5, 8), random(2, 3, 6)
+    assert far(PlainBlock(8, 8, groups=4)(h), h) <= 1e-3
+    assert far(Transformer(8, 6, heads=2, depth=2, groups=4)(h, words), h) <= 1e-3
+    for only in (True, False):
+        assert far(Listener(8, 6, 2, only)(x, words), x) <= 1e-3
+    for added in (Gated(8)(x), CrossAttention(8, 6, 2)(x, words)):
+        assert added.shape == x.shape and float(added.abs().max()) <= 1e-3
+    hint = picture_hint(8, widths=(4, 8))(random(2, 3, 8, 8))
+    assert hint.shape == h.shape and not hint.any()
+    assert Told(x, words).context is words
+
+
+@torch.no_grad()
+def test_a_code_has_the_size_that_is_said():
+    config = AutoencoderConfig(channels=(8, 16, 16), latent_channels=3)
+    x = random(5, 3, 16, 24)
+    assert config.factor == 4
+    assert Encoder(config)(x).shape == (5, 6, 4, 6)
+    assert Decoder(config)(random(5, 3, 4, 6)).shape == x.shape
+    law = Code(torch.zeros(2, 3), torch.zeros(2, 3))
+    assert not law.nats().any() and law.drawn(torch.ones(2, 3)).eq(1).all()
+    net = Autoencoder(config)
+    latents = drawn_codes(net, x, 2.0, seed=3)
+    assert torch.equal(latents[:2], drawn_codes(net, x[:2], 2.0, seed=3))
+    loss = Coding(net, (3, 16, 24), 0.5).loss(x, torch.ones(5), random(5, 3, 16, 24))
+    assert loss.shape == (5,)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        net.encode(x[..., :-1])
 
 
 def test_sizes_that_do_not_fit_are_named():

@@ -8,7 +8,7 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -143,6 +143,24 @@ class _Network(_Theirs):
 
 
 # chapters/85-exchanging-weights.md
+def _mirrored(down: Sequence[str]) -> list[str]:
+    """The kinds of blocks on the way up, for those on the way down."""
+    return [kind.replace("Down", "Up") for kind in down[::-1]]
+
+
+def _check_fits(c: _Theirs, fitting: Mapping[str, tuple[bool, Any]]) -> None:
+    """Raise ValueError for the first field that does not fit, with what does."""
+    for name, (fits, expected) in fitting.items():
+        if not fits:
+            raise ValueError(f"{name} = {getattr(c, name)!r}; expected {expected}")
+
+
+def _multipliers(widths: Sequence[int]) -> tuple[float, ...]:
+    """Channels of the levels as multiples of the first, whole where they can be."""
+    first = widths[0]
+    return tuple(w / first if w % first else w // first for w in widths)
+
+
 def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
     """Our configuration for a `UNet2DModel`'s.
 
@@ -154,7 +172,7 @@ def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
     widths, head, size = c.block_out_channels, c.attention_head_dim, c.sample_size
     down = [kind.removeprefix("UNetRes") for kind in c.down_block_types]
     up = [kind.removeprefix("UNetRes") for kind in c.up_block_types]
-    mirrored = [kind.replace("Down", "Up") for kind in down[::-1]]
+    mirrored = _mirrored(down)
     if not widths or len(widths) != len(down):
         raise ValueError("block_out_channels and down_block_types differ in length")
     levels = tuple(i for i, kind in enumerate(down) if kind == _DOWN[True])
@@ -174,15 +192,12 @@ def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
         "attention_head_dim": (divides, f"a divisor of {attending}"),
         "attn_norm_num_groups": (c.attn_norm_num_groups in groups, c.norm_num_groups),
     }
-    for name, (fits, expected) in fitting.items():
-        if not fits:
-            raise ValueError(f"{name} = {getattr(c, name)!r}; expected {expected}")
-    ratios = [w / widths[0] if w % widths[0] else w // widths[0] for w in widths]
+    _check_fits(c, fitting)
     same: dict[str, Any] = {ours: getattr(c, name) for ours, name in _SAME.items()}
     return UNetConfig(
         **same,
         base_channels=widths[0],
-        channel_multipliers=tuple(ratios),
+        channel_multipliers=_multipliers(widths),
         attention_levels=levels,
         head_channels=head if attending else None,
         symmetric_padding=c.downsample_padding == 1,
@@ -663,7 +678,7 @@ def listener_from_diffusers(theirs: Mapping[str, Any]) -> TextUNetConfig:
     """
     c = _Listener.read(theirs)
     down, up, widths = c.down_block_types, c.up_block_types, c.block_out_channels
-    mirrored = tuple(kind.replace("Down", "Up") for kind in down[::-1])
+    mirrored = tuple(_mirrored(down))
     count, shown = len(widths), c.in_channels - c.out_channels
     heads = _of_levels(c.attention_head_dim, count)
     depths = _of_levels(c.transformer_layers_per_block, count)
@@ -687,15 +702,12 @@ def listener_from_diffusers(theirs: Mapping[str, Any]) -> TextUNetConfig:
             f"a number for addition_embed_type {c.addition_embed_type!r}",
         ),
     }
-    for name, (fits, expected) in fitting.items():
-        if not fits:
-            raise ValueError(f"{name} = {getattr(c, name)!r}; expected {expected}")
-    ratios = [w / widths[0] if w % widths[0] else w // widths[0] for w in widths]
+    _check_fits(c, fitting)
     attending = tuple(i for i, kind in enumerate(down) if kind.startswith("Cross"))
     return TextUNetConfig(
         in_channels=c.out_channels,
         base_channels=widths[0],
-        channel_multipliers=tuple(ratios),
+        channel_multipliers=_multipliers(widths),
         blocks_per_level=c.layers_per_block,
         attention_levels=attending,
         middle_attention=True,
@@ -790,7 +802,8 @@ def _part(source: Any) -> tuple[dict[str, Any], Callable[[], Mapping[str, Tensor
     if isinstance(source, str | Path):
         folder = _local(source)
         return _read_json(folder / "config.json"), partial(_read_weights, folder)
-    return _described(source), _unwrapped(source).state_dict
+    net = _unwrapped(source)
+    return _described(net), net.state_dict
 
 
 # chapters/85-exchanging-weights.md
@@ -818,9 +831,11 @@ def control_from_diffusers(source: Any, base: Denoiser) -> Denoiser:
     ):
         raise ValueError("only branches for hints in red, green and blue are known")
     downs = tuple(theirs.get("down_block_types") or _Listener().down_block_types)
-    mirrored = [kind.replace("Down", "Up") for kind in downs[::-1]]
     shared = {k: v for k, v in theirs.items() if k not in own}
-    shared |= {"_class_name": "UNet2DConditionModel", "up_block_types": mirrored}
+    shared |= {
+        "_class_name": "UNet2DConditionModel",
+        "up_block_types": _mirrored(downs),
+    }
     shared.setdefault("out_channels", shared.get("in_channels", 4))
     config = listener_from_diffusers(shared)
     net = _unwrapped(base.net)
@@ -828,26 +843,26 @@ def control_from_diffusers(source: Any, base: Denoiser) -> Denoiser:
         raise ValueError("this branch was born from another network than the base")
     widths = tuple(own["conditioning_embedding_out_channels"] or (16, 32, 96, 256))
     hint = partial(picture_hint, net.config.base_channels, 3, widths)
+
+    def branch() -> Control:
+        made = Control(TextUNet(config), hint())
+        del made.base
+        return made
+
     with torch.device("meta"):
-        count = len(hint())
-        joins = len(Control(TextUNet(config), hint()).joins)
+        last, middle = len(hint()) - 1, len(branch().joins) - 1
     table = (
         (r"^hint\.0\.", "controlnet_cond_embedding.conv_in."),
-        (rf"^hint\.{count - 1}\.", "controlnet_cond_embedding.conv_out."),
+        (rf"^hint\.{last}\.", "controlnet_cond_embedding.conv_out."),
         *[
             (rf"^hint\.{2 * k + 2}\.", f"controlnet_cond_embedding.blocks.{k}.")
-            for k in range((count - 1) // 2 - 1)
+            for k in range(last // 2 - 1)
         ],
-        (rf"^joins\.{joins - 1}\.", "controlnet_mid_block."),
+        (rf"^joins\.{middle}\.", "controlnet_mid_block."),
         (r"^joins\.", "controlnet_down_blocks."),
         (r"^copy\.", ""),
         *_LISTENING,
     )
-
-    def branch() -> nn.Module:
-        made = Control(TextUNet(config), hint())
-        del made.base
-        return made
 
     named = _translated(weights(), branch, table)
     steered = Control(net, hint())
@@ -892,11 +907,10 @@ def _gather(source: Any, scheduler: Any, average: bool) -> tuple[Any, Any, Any]:
         index = _read_index(folder)
         names = ["unet_ema", "unet"] if average and not index else ["unet"]
         home = next((folder / n for n in names if (folder / n).is_dir()), folder)
-        net, weights = _read_json(home / "config.json"), partial(_read_weights, home)
+        net, weights = _part(home)
     else:
         index = _checked(_described(source)) if hasattr(source, "unet") else {}
-        unet = _unwrapped(getattr(source, "unet", source))
-        net, weights = _described(unet), unet.state_dict
+        net, weights = _part(getattr(source, "unet", source))
     settings = _read_scheduler(beside if scheduler is None else scheduler)
     claims = {"unet": net} | ({"scheduler": settings} if scheduler is None else {})
     for part, found in claims.items():

@@ -523,10 +523,7 @@ def _checked(index: dict[str, Any]) -> dict[str, Any]:
     parts = [k for k, v in index.items() if k not in known and v != [None, None]]
     only = "this book opens pixel models so far"
     if parts:
-        raise ValueError(
-            f"{kind} has {', '.join(parts)}, for latents or text; {only}, and the "
-            "folders unet and vae of others one by one"
-        )
+        raise ValueError(f"{kind} has {', '.join(parts)}, for latents or text; {only}")
     if kind not in ("DDPMPipeline", "DDIMPipeline"):
         raise ValueError(f"{kind} is neither DDPMPipeline nor DDIMPipeline; {only}")
     return index

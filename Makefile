@@ -5,13 +5,14 @@
 # pdf    the whole book as one PDF in _build
 # lab    JupyterLab, with the chapters opening as notebooks on double click
 # preview serve the book while it is written: a saved page shows at once
+# systems  train the small systems of chapter 22 again: about an hour on one core
 # check  the fast gates alone        export  write ddpm_lit/ from the chapters
 # format bring chapters and tools into their canonical form
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: book pdf test mutants lab preview check export format bench clean
+.PHONY: book pdf test mutants lab preview systems check export format bench clean
 
 book: $(VENV)/.build
 	@$(RUN) tools/book.py
@@ -45,6 +46,10 @@ lab: $(VENV)/.build
 
 preview: $(VENV)/.build
 	@$(RUN) tools/book.py --preview
+
+systems: $(VENV)/.build
+	@$(RUN) -c "from ddpm_lit.book.captions import record_parts; \
+	  print(record_parts('chapters/22-systems.safetensors'))"
 
 check: $(VENV)/.test
 	@$(RUN) tools/gates.py

@@ -219,7 +219,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.name in AFTER_THE_BOOK:
             item.add_marker("book")
     first = ["08-training.md", "09-sampling.md", "test_wheel.py", "test_runs.py"]
-    first += ["test_team.py", "test_cli.py", "84-runs.md", "86-command-line.md"]
+    first += ["test_team.py", "test_cli.py", "84-runs.md", "87-command-line.md"]
     first += ["test_pages.py", "test_lab.py"]
     order = {name: place for place, name in enumerate(first)}
     items.sort(key=lambda item: order.get(item.path.name, len(first)))

@@ -4,6 +4,7 @@
 #   chapters/18-image-to-image.md
 #   chapters/19-inpainting.md
 #   chapters/20-segmentation.md
+#   chapters/22-text-to-image.md
 # Do not edit: change the chapter instead.
 
 """What a network is told while it learns, made from the batch itself."""
@@ -22,6 +23,7 @@ from ddpm_lit.training import Batch, Draw, Prepare
 __all__ = [
     "cut_out",
     "drop_labels",
+    "drop_told",
     "grey",
     "in_turn",
     "plain_regression",
@@ -192,5 +194,27 @@ def plain_regression(schedule: NoiseSchedule) -> Prepare:
     def prepare(batch: Batch, draw: Draw) -> Batch:
         last = torch.full_like(batch.t, schedule.T)
         return replace(batch, t=last, noise=torch.zeros_like(batch.noise))
+
+    return prepare
+
+
+# chapters/22-text-to-image.md
+def drop_told(rate: float, **nothing: Tensor) -> Prepare:
+    """Let the named conditions of an example be `nothing`, with probability `rate`.
+
+    All of them together; each of `nothing` has the shape of one example's. Raises
+    ValueError for a rate that is not in 0..1.
+
+    Explained in chapter 22, Text to image.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate = {rate} is no probability; 0.1 is usual")
+
+    def prepare(batch: Batch, draw: Draw) -> Batch:
+        dropped, cond = draw("told", kind=torch.rand) < rate, {**batch.cond}
+        for name, empty in nothing.items():
+            where = dropped.reshape(-1, *[1] * empty.ndim)
+            cond[name] = torch.where(where, empty.to(cond[name]), cond[name])
+        return replace(batch, cond=cond)
 
     return prepare

@@ -139,13 +139,19 @@ JOB = "samples.json"
 
 
 def write_samples(
-    model: Denoiser, count: int, path: str | Path, team: Team, **how: Any
+    model: Denoiser,
+    count: int,
+    path: str | Path,
+    team: Team,
+    size: tuple[int, ...] | None = None,
+    **how: Any,
 ) -> int:
     """Write pictures 0 .. count - 1 to grid.png, samples.npz or a folder; returns how
     many were made.
 
     Each process makes its share and writes it. A folder that holds a part of the same
-    job is completed. For `how` see `make_pictures`. Raises ValueError or
+    job is completed. `size` is that of a picture, where the `way` to it paints larger
+    ones than the model's. For `how` see `make_pictures`. Raises ValueError or
     FileExistsError for a place that cannot be used, OSError when the disk refuses.
 
     Explained in appendix D, Samples by the thousand.
@@ -158,7 +164,7 @@ def write_samples(
         team.everyone(lambda: _save_each(path, made))
         return len(wanted)
     rows = path.with_name(path.name + ".rows.partial")
-    shape = tuple(model.shape(count))
+    shape = (count, *(size or model.size))
     try:
         team.together(lambda: _rows(rows, shape, "w+"))
         team.everyone(lambda: _fill(_rows(rows, shape, "r+"), made))

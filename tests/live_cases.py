@@ -34,6 +34,12 @@ def numbers(words: str) -> list[float]:
     return [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", words)]
 
 
+def next_moment(before: str, after: str) -> None:
+    (share, step, steps), (other, later, same) = numbers(before), numbers(after)
+    assert later == step + 1 and same == steps == 12
+    assert 0 < share < 100 and 0 < other < 100
+
+
 def higher_flood(before: str, after: str) -> None:
     (level, kept, _, lost, nats), (more, fewer, _, worse, less) = (
         numbers(words) for words in (before, after)
@@ -245,6 +251,7 @@ CASES = [
     Case("19-inpainting", 0, "hidden columns", narrower_hole, "ArrowLeft"),
     Case("18-image-to-image", 0, "strength x 10", more_strength),
     Case("21-latent-diffusion", 0, "10 log10 lambda", higher_flood),
+    Case("22-text-to-image", 0, "step of the chain", next_moment),
     Case("17-super-resolution", 0, "sigma", noisier_measurement),
-    Case("87-drawing", 0, "turns", more_turns),
+    Case("88-drawing", 0, "turns", more_turns),
 ]

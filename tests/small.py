@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ddpm_lit.cli import main
 from ddpm_lit.recipes import Recipe, preset
@@ -132,3 +133,22 @@ def last_step(out: Path) -> int:
 
 def wait_for_step(out: Path, step: int) -> None:
     wait_until(lambda: last_step(out) >= step, f"step {step} of {out}")
+
+
+def awake(net: nn.Module) -> nn.Module:
+    """The network with random weights of a useful size."""
+    g = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            p.copy_(torch.randn(p.shape, generator=g) * (0.08 if p.ndim > 1 else 0.2))
+            if p.ndim == 1 and name.endswith("weight"):
+                p.add_(1)
+    return net.eval()
+
+
+def random(*size: int, seed: int = 0) -> Tensor:
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+def far(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max())

@@ -130,7 +130,7 @@ def test_what_cannot_be_opened_is_refused_before_its_weights_are_fetched(store):
     folder = to_diffusers(model(), store / "bob/ldm")
     change(folder / INDEX, _class_name="LDMPipeline", vqvae=["diffusers", "VQModel"])
     for load in (load_model, from_diffusers):
-        refused(lambda load=load: load("hub:bob/ldm"), "vqvae", "pixel models so far")
+        refused(lambda load=load: load("hub:bob/ldm"), "vqvae", "system_from_diffusers")
     assert all(patterns == ["*.json"] for *_, patterns in store.asked)
 
 

@@ -20,6 +20,7 @@ from diffusers import (
     DDPMScheduler,
     UNet2DConditionModel,
 )
+from small import awake, far, random
 
 from ddpm_lit.autoencoder import (
     Autoencoder,
@@ -90,25 +91,6 @@ FAMILIES = {
         "projection_class_embeddings_input_dim": 60,
     },
 }
-
-
-def awake(net: nn.Module) -> nn.Module:
-    """The network with random weights of a useful size."""
-    g = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, p in net.named_parameters():
-            p.copy_(torch.randn(p.shape, generator=g) * (0.08 if p.ndim > 1 else 0.2))
-            if p.ndim == 1 and name.endswith("weight"):
-                p.add_(1)
-    return net.eval()
-
-
-def random(*size: int, seed: int = 0) -> Tensor:
-    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
-
-
-def far(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max())
 
 
 @pytest.fixture(params=FAMILIES)

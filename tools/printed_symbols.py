@@ -1024,6 +1024,52 @@ def attention(w: World) -> Symbols:
     return {**rows, "d": 5.0, "softmax_j": Unevaluated(softmax)}
 
 
+def softmax_over_j(count: int) -> Unevaluated:
+    """The share of this j among all that i asks."""
+
+    def softmax(env: Env, tree: Tree) -> Tensor:
+        logits = torch.stack([each.value(tree) for each in env.each("j", None, None)])
+        assert len(logits) == count
+        return torch.softmax(logits, 0)[env.index["j"]]
+
+    return Unevaluated(softmax)
+
+
+@symbols("eq-relative", dims=5, ranges={"i": range(4), "j": range(4)}, every="i")
+def attention_by_distance(w: World) -> Symbols:
+    layer = w.package.RelativeAttention(w.package.T5Config(9, 5, 5, 8, 1, 1)).double()
+    x, b = 2 * w.rand(1, 4, 5) - 1, dict(zip(range(-3, 4), 2 * w.rand(7) - 1))
+    rows = [[b[j - i] for j in range(4)] for i in range(4)]
+    added = torch.stack([torch.stack(row) for row in rows])[None, None]
+    layer.out.weight.data = torch.eye(5, dtype=F64)
+    q, k, v = (list(part(x)[0].detach()) for part in layer.parts)
+    table = {"b": b, "a": list(layer(x, added)[0].detach())}
+    return {"q": q, "k": k, "v": v, **table, "softmax_j": softmax_over_j(4)}
+
+
+@symbols("eq-joint", dims=8, ranges={"i": range(4), "j": range(7)}, every="i")
+def attention_to_both(w: World) -> Symbols:
+    config = w.package.AdmUNetConfig(base_channels=8, context_channels=6)
+    layer = w.package.JointAttention(8, 1, config).double()
+    layer.out.weight.data = torch.eye(8, dtype=F64)
+    h, words = (2 * w.rand(1, 8, 2, 2) - 1), (2 * w.rand(1, 3, 6) - 1)
+    pixels = layer.norm(h).flatten(2).transpose(1, 2)[0]
+    q, k, v = layer.qkv(pixels).detach().chunk(3, 1)
+    k = torch.cat([k, layer.text_k(words[0])]).detach()
+    v = torch.cat([v, layer.text_v(words[0])]).detach()
+    found = (layer(h, w.package.Heard(h, words)) - h).flatten(2)[0].T.detach()
+    rows = {"q": list(q), "k": list(k), "v": list(v), "a": list(found)}
+    return {**rows, "d": 8.0, "softmax_j": softmax_over_j(7)}
+
+
+@symbols("eq-infonce", dims=4, ranges={"i": range(5), "j": range(5)})
+def who_belongs_to_whom(w: World) -> Symbols:
+    u, v = torch.nn.functional.normalize((2 * w.rand(2, 5, 4) - 1), dim=2)
+    tau = 0.2 + w.rand(1).squeeze()
+    found = w.package.info_nce(u, v, tau)
+    return {"u": list(u), "v": list(v), "\\tau": tau, "N": 5.0, "L": found}
+
+
 # ---------------------------------------------------------------------- training
 
 

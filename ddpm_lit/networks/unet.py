@@ -161,7 +161,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
         ho_init(self.conv)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, time: Any = None) -> Tensor:  # it needs no time
         return self.conv(F.pad(h, self.pad))
 
 
@@ -186,7 +186,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         ho_init(self.conv)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, time: Any = None) -> Tensor:  # it needs no time
         return self.enlarge(h, self.conv)
 
 
@@ -234,6 +234,7 @@ class UNet(nn.Module):
     """
 
     Config: type[UNetConfig] = UNetConfig  # what a file says of it
+    act: Callable[..., Tensor] = staticmethod(F.silu)  # before the answer
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -253,7 +254,7 @@ class UNet(nn.Module):
                 skips.append(width)
             self.down.append(stages)
             if level < len(widths) - 1:
-                self.shrink.append(Downsample(width, config.symmetric_padding))
+                self.shrink.append(self.smaller(width))
                 skips.append(width)
         self.middle = nn.ModuleList(
             [
@@ -269,7 +270,7 @@ class UNet(nn.Module):
                 width = wide
             self.up.append(stages)
             if level > 0:
-                self.grow.append(Upsample(width))
+                self.grow.append(self.larger(width))
         self.norm_out = nn.GroupNorm(config.groups, width, eps=config.norm_eps)
         answers = config.in_channels * (1 + config.learn_variance)
         self.conv_out = nn.Conv2d(width, answers, 3, padding=1)
@@ -283,6 +284,14 @@ class UNet(nn.Module):
         """A block of a level, or of the middle (-1), with attention where it has it."""
         has = level in self.config.attention_levels if attend is None else attend
         return _Stage(c_in, c_out, has, self.config)
+
+    def smaller(self, width: int) -> nn.Module:
+        """What halves the size between two levels."""
+        return Downsample(width, self.config.symmetric_padding)
+
+    def larger(self, width: int) -> nn.Module:
+        """What doubles the size between two levels."""
+        return Upsample(width)
 
     def address(self, t: Tensor) -> Tensor:
         """eq-time-embedding of t (B,) in 1..T, counted from 0, as configured."""
@@ -299,7 +308,7 @@ class UNet(nn.Module):
                 h = stage(h, time)
                 skips.append(h)
             if level < len(self.shrink):
-                h = self.shrink[level](h)
+                h = self.shrink[level](h, time)
                 skips.append(h)
         for stage in self.middle:
             h = stage(h, time)
@@ -312,8 +321,8 @@ class UNet(nn.Module):
             for stage in stages.children():
                 h = stage(torch.cat([h, left.pop()], dim=1), time)
             if level < len(self.grow):
-                h = self.grow[level](h)
-        return self.conv_out(F.silu(self.norm_out(h)))
+                h = self.grow[level](h, time)
+        return self.conv_out(self.act(self.norm_out(h)))
 
     def enter(self, z: Tensor, t: Tensor) -> tuple[Tensor, Any]:
         """The first features of z, and what every block is told: of the time."""

@@ -326,8 +326,6 @@ def rotation_from(v: Tensor) -> Tensor:
 def rotation_vector(R: Tensor) -> Tensor:
     """The vectors (..., 3), at most pi long, that `rotation_from` makes R of.
 
-    Within 1e-6 of a half turn most digits of the axis are lost.
-
     Explained in chapter 23, Proteins: diffusion on points in space.
     """
     skew = (R - R.mT) / 2
@@ -335,7 +333,18 @@ def rotation_vector(R: Tensor) -> Tensor:
     sine = across.norm(dim=-1, keepdim=True)
     cosine = (R.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True) - 1) / 2
     angle = torch.atan2(sine, cosine)
-    return across * torch.where(sine > 1e-12, angle / sine.clamp(min=1e-12), 1.0)
+    near = across * torch.where(sine > 1e-12, angle / sine.clamp(min=1e-12), 1.0)
+    far = _axis(R, across, cosine) * angle
+    return torch.where(cosine < 0, far, near)
+
+
+def _axis(R: Tensor, across: Tensor, cosine: Tensor) -> Tensor:
+    """Axes (..., 3) by the symmetric part, which does not vanish at a half turn."""
+    square = (R + R.mT) / 2 - cosine[..., None] * torch.eye(3, dtype=R.dtype)
+    largest = square.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    line = torch.take_along_dim(square, largest[..., None, None], -1)[..., 0]
+    side = (line * across).sum(-1, keepdim=True)
+    return F.normalize(torch.where(side < 0, -line, line), dim=-1)
 
 
 # chapters/23-proteins.md
@@ -380,9 +389,11 @@ def igso3_vectors(count: int, sigma: float, generator: torch.Generator) -> Tenso
     """
     grid = torch.linspace(0, min(math.pi, 10 * sigma), 4001, dtype=torch.float64)
     density = igso3_log_density(grid, sigma).exp() * (1 - grid.cos())
-    levels = torch.cumulative_trapezoid(density, grid)
+    levels = F.pad(torch.cumulative_trapezoid(density, grid), (1, 0))
     drawn = torch.rand(count, dtype=grid.dtype, generator=generator) * levels[-1]
-    angle = grid[torch.searchsorted(levels, drawn) + 1]
+    after = torch.searchsorted(levels, drawn).clamp(1, len(grid) - 1)
+    share = (drawn - levels[after - 1]) / (levels[after] - levels[after - 1])
+    angle = grid[after - 1] + share * grid[1]
     axis = torch.randn(count, 3, dtype=grid.dtype, generator=generator)
     return F.normalize(axis, dim=1) * angle[:, None]
 

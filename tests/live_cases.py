@@ -221,6 +221,14 @@ def noisier_measurement(before: str, after: str) -> None:
     assert fewer < dps and 0 < white < 100, (before, after)
 
 
+def turned_backbone(before: str, after: str) -> None:
+    (at, width, right, left), (then, other, same, none) = (
+        numbers(words) for words in (before, after)
+    )
+    assert (at, then) == (0, 15) and width != other, (before, after)
+    assert (right, left) == (same, none) and right > left, (before, after)
+
+
 CASES = [
     Case("00-reading-this-book", 0, "mean", shifted_ticks),
     Case("01-forward-process", 0, "beta of each step", variance_kept),
@@ -246,5 +254,6 @@ CASES = [
     Case("18-image-to-image", 0, "strength x 10", more_strength),
     Case("21-latent-diffusion", 0, "10 log10 lambda", higher_flood),
     Case("17-super-resolution", 0, "sigma", noisier_measurement),
+    Case("23-proteins", 0, "turn", turned_backbone),
     Case("87-drawing", 0, "turns", more_turns),
 ]

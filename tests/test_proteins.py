@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ddpm_lit.book.backbones import fragments, load_backbones
+from ddpm_lit.book.backbones import Chain, fragments, load_backbones
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.machine import Machine
 from ddpm_lit.networks.chains import ChainConfig, ChainLayer, ChainNet
@@ -32,9 +32,13 @@ from ddpm_lit.networks.genie import (
 )
 from ddpm_lit.networks.unet import NETWORKS
 from ddpm_lit.proteins import (
+    AngleCode,
     Angles,
+    Folds,
     Report,
+    angles_of,
     built,
+    folds_of,
     igso3_slope,
     igso3_vectors,
     rotation_from,
@@ -144,7 +148,7 @@ def test_the_parts_of_genie_keep_the_shapes_that_they_say():
     moved = FrameUpdate(FEW)(s, frames)
     assert moved.place.shape == (2, 5, 3) and moved.turn.shape == (2, 5, 3, 3)
     assert StructureLayer(FEW)(s, p, frames)[0].shape == s.shape
-    assert list(Layers(Transition(8)).state_dict())[0] == "net.0.linear_1.weight"
+    assert next(iter(Layers(Transition(8)).state_dict())) == "net.0.linear_1.weight"
     points = torch.randn(2, 5, 4, 3)
     assert torch.allclose(moved.back(moved.out(points)), points, atol=1e-4)
 
@@ -210,7 +214,7 @@ def test_rotations_have_vectors_and_widths():
     slope = igso3_slope(torch.tensor([0.01, math.pi], dtype=torch.float64), 0.02)
     assert slope.isfinite().all() and slope[0] == pytest.approx(-25, rel=0.01)
     for sigma in (0.0, 3.1):
-        with pytest.raises(ValueError, match="is not in 0..3"):
+        with pytest.raises(ValueError, match=r"is not in 0\.\.3"):
             igso3_slope(torch.ones(1), sigma)
 
 
@@ -227,4 +231,28 @@ def test_the_book_carries_fifty_chains():
     assert all(len(chain.structure) == len(chain.places) for chain in chains)
     assert max(float(chain.places.mean(0).abs().max()) for chain in chains) < 0.01
     assert fragments(chains[:2], 20).shape[1:] == (20, 3)
+    assert fragments([Chain("none", chains[0].places, "")], 20).shape[2] == 3
     assert "radius" in table({"none": Report(1, 0, 0, 0, 1, 0)})
+
+
+def test_a_code_of_angles_keeps_bends_possible():
+    code = AngleCode(torch.zeros(3, 1), torch.ones(3, 1))
+    z = torch.tensor([[[0.0, 1.6, 9.0], [1, 1, 0], [0, 1, 0]]])
+    found = angles_of(code.chains(z))
+    assert torch.allclose(found.bend, torch.tensor([[1.3, 1.6, 2.8]]), atol=1e-5)
+    assert torch.allclose(found.twist, torch.tensor([[0, math.pi / 4]]), atol=1e-5)
+
+
+def test_a_straight_chain_is_a_strand_and_a_coil_is_a_helix():
+    coil = built(Angles(torch.full((1, 8), 1.59), torch.full((1, 7), 0.87)))
+    none = torch.zeros(1, 7, dtype=torch.bool)
+    for x, expected in (
+        (coil, Folds(~none, none, none)),
+        (coil * torch.tensor([1.0, 1.0, -1.0]), Folds(none, ~none, none)),
+        (
+            built(Angles(torch.full((1, 8), 2.1), torch.full((1, 7), 3.0))),
+            Folds(none, none, ~none),
+        ),
+    ):
+        for found, wanted in zip(folds_of(x), expected, strict=True):
+            assert torch.equal(found, wanted)

@@ -190,7 +190,7 @@ class PairLayer(nn.Module):
 
 # chapters/23-proteins.md
 class Frames(NamedTuple):
-    """Turns (B, n, 3, 3) and places (B, n, 3): from residues' own views to the world.
+    """Turns (B, n, 3, 3) and places (B, n, 3): from own views to the world.
 
     Explained in chapter 23, Proteins: diffusion on points in space.
     """

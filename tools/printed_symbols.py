@@ -2825,9 +2825,8 @@ def left_over(w: World) -> Symbols:
 
 @symbols("eq-angle-density")
 def of_an_angle(w: World) -> Symbols:
-    """The share of angles below one, by its slope: f is the package's."""
-    omega = 0.3 + 2 * w.rand(1).squeeze()
+    """f is the package's; the measure is that of half the angle's sine."""
     density = lambda a: w.package.igso3_log_density(as_tensor(a), 0.8).exp()  # noqa: E731
-    grid = omega + 1e-4 * torch.linspace(-1, 1, 5, dtype=F64)
-    share = density(grid) * (grid / 2).sin() ** 2 * 2 / math.pi
-    return {"\\omega": omega, "\\pi": math.pi, "f": density, "p": lambda a: share[2]}
+    measured = lambda a: density(a) * (as_tensor(a) / 2).sin() ** 2 * 2 / math.pi  # noqa: E731
+    omega = 0.3 + 2 * w.rand(1).squeeze()
+    return {"\\omega": omega, "\\pi": math.pi, "f": density, "p": measured}

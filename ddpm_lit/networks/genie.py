@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.networks.unet import network
 from ddpm_lit.proteins import frenet_frames
 from ddpm_lit.recipes import check_settings, setting
+from ddpm_lit.schedules import NoiseSchedule
 
 __all__ = [
     "FrameUpdate",
@@ -33,7 +35,9 @@ __all__ = [
     "Transition",
     "Transitions",
     "Triangle",
+    "genie_denoiser",
     "genie_from_file",
+    "genie_schedule",
     "turn_of",
     "waves",
 ]
@@ -419,3 +423,27 @@ def genie_from_file(path: str | Path, config: GenieConfig | None = None) -> Geni
             raise ValueError(f"{path} is not Genie: {name} is {have}, expected {want}")
     net.load_state_dict(found)
     return net
+
+
+# chapters/23-proteins.md
+def genie_schedule(T: int = 1000) -> NoiseSchedule:
+    """Genie's: a cosine without an offset, with T + 1 for T.
+
+    Explained in chapter 23, Proteins: diffusion on points in space.
+    """
+    angle = torch.arange(T + 1, dtype=torch.float64) / (T + 1) * math.pi / 2
+    left = angle.cos() ** 2
+    return NoiseSchedule(1 - left[1:] / left[:-1])
+
+
+def genie_denoiser(net: Genie, residues: int | None = None) -> Denoiser:
+    """The network as its authors use it, for chains of so many residues.
+
+    They are those of the longest chain when it is None. While sampling the authors
+    multiply the noise by 0.6.
+
+    Explained in chapter 23, Proteins: diffusion on points in space.
+    """
+    c = net.config
+    size = (residues or c.residues, 3)
+    return Denoiser(net, genie_schedule(c.steps), "noise", size=size, variance="beta")

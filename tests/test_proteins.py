@@ -26,7 +26,9 @@ from ddpm_lit.networks.genie import (
     Transition,
     Transitions,
     Triangle,
+    genie_denoiser,
     genie_from_file,
+    genie_schedule,
     turn_of,
     waves,
 )
@@ -108,6 +110,17 @@ def test_genie_is_equivariant_to_the_last_digits():
     t = torch.tensor([1, 700])
     off = net(z @ turn.mT + 50, t) - net(z, t) @ turn.mT
     assert off.abs().max() < 1e-12
+
+
+def test_genies_schedule_and_denoiser():
+    schedule = genie_schedule(10)
+    left = torch.cos(torch.arange(11, dtype=torch.float64) / 11 * math.pi / 2) ** 2
+    assert torch.allclose(schedule.alpha_bar, left)
+    model = genie_denoiser(by_formula(Genie(FEW)), 12)
+    assert model.shape(2) == (2, 12, 3) and model.variance == "beta"
+    assert torch.equal(
+        model(clouds(), 5).noise, model.net(clouds(), torch.tensor([5, 5]))
+    )
 
 
 def test_genies_file_opens_or_is_refused(tmp_path):

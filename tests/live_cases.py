@@ -227,6 +227,14 @@ def noisier_measurement(before: str, after: str) -> None:
     assert fewer < dps and 0 < white < 100, (before, after)
 
 
+def turned_backbone(before: str, after: str) -> None:
+    (at, width, right, left), (then, other, same, none) = (
+        numbers(words) for words in (before, after)
+    )
+    assert (at, then) == (0, 15) and width != other, (before, after)
+    assert (right, left) == (same, none) and right > left, (before, after)
+
+
 CASES = [
     Case("00-reading-this-book", 0, "mean", shifted_ticks),
     Case("01-forward-process", 0, "beta of each step", variance_kept),
@@ -254,4 +262,5 @@ CASES = [
     Case("22-text-to-image", 0, "step of the chain", next_moment),
     Case("17-super-resolution", 0, "sigma", noisier_measurement),
     Case("88-drawing", 0, "turns", more_turns),
+    Case("23-proteins", 0, "turn", turned_backbone),
 ]

@@ -256,7 +256,9 @@ def planted(chapter: Chapter, mutant: Mutant | None) -> list[Cell]:
 def write_copy(book: Book, mutant: Mutant | None, folder: Path) -> None:
     """Package and tests in a folder of their own, with the bug planted."""
     for name in ("ddpm_lit", "tests"):
-        for path in (book.root / name).rglob("*.py"):
+        for path in (book.root / name).rglob("*"):
+            if path.suffix not in (".py", ".xz"):  # code, and data of the lab kit
+                continue
             copy = folder / path.relative_to(book.root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())

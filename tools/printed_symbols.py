@@ -2836,3 +2836,43 @@ def noised_copy(w: World) -> Symbols:
     y, n = w.rand(2, 1, 2, 2), w.rand(2, 1, 2, 2)
     made = w.package.augment(y, w.t, n, w.schedule)
     return {"y": y, "n": n, "s": float(w.t), "\\tildey": made}
+
+
+@symbols("eq-com", ranges={"j": range(1, 6), "i": range(1, 6)}, every="i")
+def pushed_back(w: World) -> Symbols:
+    """Five points, and what is left of their noise."""
+    eta = w.rand(5, 3)
+    left = w.package.centred(eta)
+    return {"n": 5.0, "\\eta": [None, *eta], "\\epsilon": [None, *left]}
+
+
+def laid_over(w: World) -> tuple[Tensor, Tensor, Symbols]:
+    """Two clouds, one of them mirrored, and the singular values of their products."""
+    x, y = w.package.centred(w.rand(2, 6, 3))
+    left, size, right = torch.linalg.svd(y.T @ x)
+    d = torch.det(left @ right)
+    named: Symbols = {"U": matrix(left), "V\\top": matrix(right), "d": d}
+    named["D"] = matrix(torch.diag(torch.stack([ONE[0, 0], ONE[0, 0], d])))
+    return x, y, {**named, "s": [None, *size], "n": 6.0}
+
+
+@symbols("eq-kabsch", dims=3)
+def best_turn(w: World) -> Symbols:
+    x, y, named = laid_over(w)
+    return {**named, "R": matrix(w.package.kabsch(x, y))}
+
+
+@symbols("eq-rmsd", dims=3, ranges={"i": range(1, 7)})
+def left_over(w: World) -> Symbols:
+    x, y, named = laid_over(w)
+    rho = w.package.rmsd(x, y)
+    return {**named, "x": [None, *x], "y": [None, *y], "\\rho": rho}
+
+
+@symbols("eq-angle-density")
+def of_an_angle(w: World) -> Symbols:
+    """f is the package's; the measure is that of half the angle's sine."""
+    density = lambda a: w.package.igso3_log_density(as_tensor(a), 0.8).exp()  # noqa: E731
+    measured = lambda a: density(a) * (as_tensor(a) / 2).sin() ** 2 * 2 / math.pi  # noqa: E731
+    omega = 0.3 + 2 * w.rand(1).squeeze()
+    return {"\\omega": omega, "\\pi": math.pi, "f": density, "p": measured}

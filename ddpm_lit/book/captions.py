@@ -392,7 +392,7 @@ def _teach_latent(parts: Parts, data: Dataset, steps: int) -> nn.Module:
 
 def _teach_upsampler(parts: Parts, data: Dataset, steps: int) -> nn.Module:
     model = _drawing(parts.upsampler, data)
-    return _taught(model, data, steps, show_smaller(2, model.schedule, 300))
+    return _taught(model, data, steps, show_smaller(2, model.schedule, 100))
 
 
 # What is taught, in this order, and in how many steps.
@@ -405,7 +405,7 @@ LESSONS: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "decoder": (_teach_decoder, 3000),
     "imagen": (_teach_imagen, 3000),
     "latent": (_teach_latent, 3000),
-    "upsampler": (_teach_upsampler, 1500),
+    "upsampler": (_teach_upsampler, 4000),
 }
 
 # chapters/22-text-to-image.md

@@ -1038,7 +1038,7 @@ def softmax_over_j(count: int) -> Unevaluated:
 @symbols("eq-relative", dims=5, ranges={"i": range(4), "j": range(4)}, every="i")
 def attention_by_distance(w: World) -> Symbols:
     layer = w.package.RelativeAttention(w.package.T5Config(9, 5, 5, 8, 1, 1)).double()
-    x, b = 2 * w.rand(1, 4, 5) - 1, dict(zip(range(-3, 4), 2 * w.rand(7) - 1))
+    x, b = 2 * w.rand(1, 4, 5) - 1, dict(enumerate(2 * w.rand(7) - 1, -3))
     rows = [[b[j - i] for j in range(4)] for i in range(4)]
     added = torch.stack([torch.stack(row) for row in rows])[None, None]
     layer.out.weight.data = torch.eye(5, dtype=F64)

@@ -278,6 +278,7 @@ class Parts(nn.Module):
         self.clip, self.gaps = Clip(), Gaps()
         code = AutoencoderConfig(channels=(16, 32), middle_attention=False)
         self.autoencoder = Autoencoder(code)
+        self.scale: Tensor
         self.register_buffer("scale", torch.ones(()))
         self.prior = Prior(PriorConfig(CHANNELS, 64, 2, 4, 9))
         seen: dict[str, Any] = {**BODY, "in_channels": 3}

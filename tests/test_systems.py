@@ -53,6 +53,7 @@ from ddpm_lit.networks.adm import AdmUNet
 from ddpm_lit.networks.prior import Prior
 from ddpm_lit.pipelines import (
     Ears,
+    holds_system,
     system_from_diffusers,
     system_index,
     tokenizer_from_folder,
@@ -450,6 +451,7 @@ def test_sdxl_draws_their_picture(tokenizer_folder, tmp_path, zeros):
 def test_what_cannot_be_opened_is_named(stable_folder):
     folder, _ = stable_folder(scheduler=PNDMScheduler(**STABLE))
     assert system_from_diffusers(folder).stages[0].model.clip is False
+    assert holds_system(folder) and not holds_system(folder / "unet")
     with pytest.raises(ValueError, match="system_from_diffusers"):
         load_model(folder)
     index = json.loads((folder / "model_index.json").read_text())

@@ -681,10 +681,11 @@ def _loaded(args: argparse.Namespace, device: str) -> "tuple[Denoiser, System | 
     from ddpm_lit.pipelines import holds_system, system_from_diffusers
 
     if not holds_system(args.model):
+        model = load_model(args.model, device=device)
         for name in ("prompt", "negative", "control", "hint"):
             if getattr(args, name, None) is not None:
                 raise ValueError(f"--{name} means nothing to {args.model}: no system")
-        return load_model(args.model, device=device), None
+        return model, None
     system = system_from_diffusers(args.model, device)
     model = system.stages[-1].model
     if bool(args.control) != bool(args.hint):
@@ -892,17 +893,18 @@ def _heard(
         hint = (_opened(args.hint, model, system.size) + 1) / 2
         told["hint"] = _repeated(hint, args.num)
     scale = 1.0 if args.guidance is None else args.guidance
-    return {**told, **null, "tell": partial(_tell_text, scale=scale)}
+    return {**told, **null, "tell": partial(_tell_text, guidance=scale)}
 
 
-def _tell_text(model: Any, *, scale: float, **cond: Any) -> "Predict":
+def _tell_text(model: Any, *, guidance: float, **cond: Any) -> "Predict":
     """A model that is told a text, and guided away from another one."""
     from ddpm_lit.guidance import guided
 
     null = {k.removeprefix("not_"): v for k, v in cond.items() if k[:4] == "not_"}
     told = {k: v for k, v in cond.items() if k in null}
     both = {k: v for k, v in cond.items() if k not in null and k[:4] != "not_"}
-    return guided(lambda z, t, **c: model(z, t, **both, **(c or null)), scale, **told)
+    hear = lambda z, t, **c: model(z, t, **both, **(c or null))  # noqa: E731
+    return guided(hear, guidance, **told)
 
 
 def _painted_by(system: "System", found: dict[str, Any]) -> dict[str, Any]:

@@ -550,7 +550,7 @@ def _checked(index: dict[str, Any]) -> dict[str, Any]:
     known, kind = {*_NOTES, "unet", "scheduler"}, index.get("_class_name")
     parts = [k for k, v in index.items() if k not in known and v != [None, None]]
     if parts:
-        named = ", ".join(parts)
+        named = ", ".join(k for k in parts if isinstance(index[k], list))
         raise ValueError(
             f"{kind} has {named}, for latents or text: it is no model but a system; "
             "open it with system_from_diffusers, or one of its folders alone"

@@ -42,6 +42,7 @@ from transformers import T5Config as TheirT5Config
 from ddpm_lit.cli import main
 from ddpm_lit.data import to_model_range
 from ddpm_lit.datasets import open_picture
+from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.hub import (
     adm_from_diffusers,
     from_diffusers,
@@ -49,8 +50,10 @@ from ddpm_lit.hub import (
     prior_from_diffusers,
     reader_from_transformers,
 )
+from ddpm_lit.models import save_model
 from ddpm_lit.networks.adm import AdmUNet
 from ddpm_lit.networks.prior import Prior
+from ddpm_lit.networks.unet import UNet
 from ddpm_lit.pipelines import (
     Ears,
     holds_system,
@@ -58,9 +61,10 @@ from ddpm_lit.pipelines import (
     system_index,
     tokenizer_from_folder,
 )
+from ddpm_lit.recipes import UNetConfig
 from ddpm_lit.samplers import ddim, dpm2m
 from ddpm_lit.sampling import Noise
-from ddpm_lit.schedules import kept_steps
+from ddpm_lit.schedules import kept_steps, make_schedule
 from ddpm_lit.systems import Stage, System, text_to_image
 from ddpm_lit.text import (
     BytePairTokenizer,
@@ -534,7 +538,8 @@ def test_the_command_line_draws_with_a_folder(stable_folder, tmp_path):
         (["upscale", folder, start, "--prompt", "a"], "enlarges none"),
         (["evaluate", folder], "follows texts"),
         (["info", folder], "system_from_diffusers"),
-        (["sample", folder / "unet", "--prompt", "a"], "no system"),
+        (["sample", folder / "unet", "--prompt", "a"], "scheduler_config.json"),
+        (["sample", tmp_path / "nowhere", "--prompt", "a"], "no folder"),
     ):
         place = (
             ["--out", tmp_path / "no.png"] if words[0] in ("sample", "upscale") else []
@@ -564,3 +569,25 @@ def test_the_command_line_fills_and_steers(stable_folder, tmp_path):
     fill = ["inpaint", folder, picture, "--mask", tmp_path / "mask.png"]
     run(*fill, *pick, "--out", tmp_path / "filled.npz")
     assert "picture" in refused("sample", folder, *pick, "--out", tmp_path / "no.png")
+
+
+def test_a_folder_of_pictures_is_completed_by_the_same_job_alone(
+    stable_folder, tmp_path
+):
+    folder, _ = stable_folder()
+    pick = ["--prompt", "the", "--steps", 2, "--sampler", "ddim", "--quiet"]
+    words = ["sample", folder, *pick, "--out", tmp_path / "made"]
+    run(*words, "--guidance", 2, "--num", 2)
+    (tmp_path / "made/000001.png").unlink()
+    assert "wrote 1 images" in run(*words, "--guidance", 2, "--num", 2)
+    for other in (["--guidance", 3], ["--guidance", 2, "--negative", "red"]):
+        assert "holds pictures of another" in refused(*words, *other, "--num", 2)
+    own = saved(tmp_path / "own")
+    assert "no system" in refused("sample", own, "--prompt", "a", "--num", 1)
+
+
+def saved(folder):
+    """A model of pixels, which hears no text."""
+    schedule = make_schedule("cosine", 10)
+    net = UNet(UNetConfig(base_channels=8, groups=4))
+    return save_model(Denoiser(net, schedule, "v", size=(1, 8, 8)), folder)

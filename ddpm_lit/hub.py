@@ -1334,7 +1334,7 @@ class _ClipText(_Theirs):
 
 @dataclass(frozen=True)
 class _T5(_Theirs):
-    """The fields of T5's encoder, version 1.1, with transformers' own defaults."""
+    """The fields of T5's encoder, version 1.1, whose gate must be said."""
 
     classes: ClassVar = ("T5EncoderModel",)
     ignored: ClassVar = (

@@ -80,11 +80,10 @@ _SYSTEMS = (
     "StableDiffusionPipeline",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
-    "StableDiffusionControlNetPipeline",
     "StableDiffusionXLPipeline",
 )
 _PARTS = {"unet", "vae", "text_encoder", "tokenizer", "scheduler"}
-_MORE = {"text_encoder_2", "tokenizer_2", "controlnet"}
+_MORE = {"text_encoder_2", "tokenizer_2"}
 # They look at what is done, or are made for other uses.
 _NOT_RUN = {"safety_checker", "feature_extractor", "image_encoder"}
 _ABOUT = (
@@ -149,7 +148,8 @@ class Ears:
             where = next(reader.parameters()).device
             found.append(reader(tokenizer([*each]).to(where), skipped))
         if self.is_zeros:
-            said = torch.tensor([float(bool(text)) for text in each], device=where)
+            heard = [float(bool(text)) for text in each]
+            said = found[0].tokens.new_tensor(heard)
             found = [
                 Text(said[:, None, None] * read.tokens, said[:, None] * read.summary)
                 for read in found
@@ -160,7 +160,8 @@ class Ears:
             numbers = torch.tensor([*self.size, 0, 0, *self.size], device=where)
             waves = time_embedding(numbers, 256, shift=0, cosine_first=True).flatten()
             summary = found[-1].summary[order]
-            told["vector"] = torch.cat([summary, waves.expand(len(order), -1)], 1)
+            sizes = waves.to(summary).expand(len(order), -1)
+            told["vector"] = torch.cat([summary, sizes], 1)
         return told
 
 

@@ -113,11 +113,11 @@ class Folds(NamedTuple):
 
     right: Tensor  # a turn of a helix, as nature winds it
     left: Tensor  # the same, mirrored
-    strand: Tensor
+    stretched: Tensor
 
 
 def folds_of(x: Tensor) -> Folds:
-    """Turns of helices and pieces of strands in chains x (B, n, 3), in Angstrom.
+    """Turns of helices and stretched pieces in chains x (B, n, 3), in Angstrom.
 
     Explained in chapter 23, Proteins: diffusion on points in space.
     """
@@ -140,13 +140,13 @@ class Report(NamedTuple):
     bonds: float  # share of bonds of 3.6 to 4.0 Angstrom
     right: float  # share of four in a row that are a turn of a helix
     left: float  # that are a turn of a left-handed one
-    strand: float
-    free: float  # share of chains in which no two residues are too near
+    stretched: float
+    clear: float  # share of chains in which no two residues are too near
     radius: float  # of gyration: root mean square distance from the middle
 
 
 def backbone_report(x: Tensor) -> Report:
-    """Measures of chains x (B, n, 3), in Angstrom.
+    """Measures of chains x (B, n, 3), n at least 4, in Angstrom.
 
     Too near are two residues, three or more apart in the chain, within 3.6 Angstrom.
 
@@ -168,9 +168,9 @@ def table(rows: dict[str, Report]) -> str:
 
     Explained in chapter 23, Proteins: diffusion on points in space.
     """
-    lines = [f"{'':26s}" + "".join(f"{name:>9s}" for name in Report._fields)]
+    lines = [f"{'':26s}" + "".join(f"{name:>10s}" for name in Report._fields)]
     for name, row in rows.items():
-        lines.append(f"{name:26s}" + "".join(f"{value:9.3f}" for value in row))
+        lines.append(f"{name:26s}" + "".join(f"{value:10.3f}" for value in row))
     return "\n".join(lines)
 
 
@@ -191,7 +191,7 @@ def kabsch(x: Tensor, y: Tensor) -> Tensor:
 def rmsd(x: Tensor, y: Tensor) -> Tensor:
     """Root mean square distance of chains (..., n, 3), laid on one another, (...).
 
-    The leading sizes are broadcast. See eq-rmsd.
+    The leading sizes are broadcast. In float32 it is good to 0.01. See eq-rmsd.
 
     Explained in chapter 23, Proteins: diffusion on points in space.
     """
@@ -275,7 +275,7 @@ def with_guess(model: Denoiser) -> Callable[[Batch, Draw], Batch]:
     """What prepares a batch for self-conditioning: `fit(..., prepare=with_guess(m))`.
 
     Half of the examples are told the model's own guess of x as `guess`, the others
-    zeros. See Chen et al. (2023), section 3.2; Watson et al. (2023).
+    zeros. See Chen et al. (2023).
 
     Explained in chapter 23, Proteins: diffusion on points in space.
     """
@@ -351,7 +351,8 @@ def _axis(R: Tensor, across: Tensor, cosine: Tensor) -> Tensor:
 def igso3_log_density(angle: Tensor, sigma: float) -> Tensor:
     """ln f of angles in 0..pi, against the uniform law. See eq-windings.
 
-    Raises ValueError for a sigma that is not in 0..3; beyond, the law is uniform.
+    Raises ValueError for a sigma that is not in 0.001..3; beyond, the law is uniform to
+    about one in a thousand.
 
     Explained in chapter 23, Proteins: diffusion on points in space.
     """
@@ -372,8 +373,8 @@ def igso3_slope(angle: Tensor, sigma: float) -> Tensor:
 
 def _windings(angle: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     """The sum of eq-windings and its derivative, times exp(angle^2 / 2 sigma^2)."""
-    if not 0 < sigma <= 3:
-        raise ValueError(f"sigma = {sigma} is not in 0..3")
+    if not 0.001 <= sigma <= 3:
+        raise ValueError(f"sigma = {sigma} is not in 0.001..3")
     k = torch.arange(-4, 5, dtype=angle.dtype, device=angle.device)
     angle = angle.clamp(min=1e-4)[..., None]
     u = angle - 2 * math.pi * k

@@ -16,6 +16,7 @@ from ddpm_lit.guidance import Scale, clipped, guided
 from ddpm_lit.samplers import Predict
 from ddpm_lit.sampling import Noise, sample
 from ddpm_lit.schedules import NoiseSchedule
+from ddpm_lit.training import seed_of
 
 __all__ = ["Stage", "System", "model_device", "text_to_image"]
 
@@ -26,7 +27,8 @@ class Stage(NamedTuple):
 
     `listen(texts, before)` gives the model's conditions; an empty text says nothing,
     and `before` is None at the first stage. `scale` is that of guidance, None for the
-    one that is asked for; `tame(predict, schedule)` changes what was guided.
+    one that is asked for; `tame(predict, schedule)` changes what was guided. Where
+    `avoids` is false guidance moves away from the empty text, whatever is to be avoided.
 
     Explained in chapter 22, Text to image.
     """
@@ -35,6 +37,7 @@ class Stage(NamedTuple):
     listen: Callable[[Sequence[str], Tensor | None], dict[str, Tensor]]
     scale: Scale | None = None
     tame: Callable[[Predict, NoiseSchedule], Predict] | None = None
+    avoids: bool = True
 
     def predict(
         self,
@@ -45,6 +48,7 @@ class Stage(NamedTuple):
     ) -> Predict:
         """Predictions for texts, moved away from those for the texts `against`."""
         scale = scale if self.scale is None else self.scale
+        against = against if self.avoids else [""] * len(texts)
         told, null = (self.listen(each, before) for each in (texts, against))
         found = guided(lambda z, t, **c: self.model(z, t, **(c or null)), scale, **told)
         if self.tame:
@@ -88,15 +92,18 @@ def text_to_image(
 
     Picture i follows from its text, the seed and its number (i, or numbers[i]).
     `negative` is what guidance moves away from; `how` is as for `sample`, and for all
-    stages.
+    stages. Raises ValueError without a text, or for other numbers than texts.
 
     Explained in chapter 22, Text to image.
     """
     numbers = range(len(texts)) if numbers is None else numbers
+    if not texts or len(numbers) != len(texts):
+        raise ValueError(f"{len(texts)} texts, and {len(numbers)} numbers for them")
     against, before = [negative] * len(texts), None
     for place, stage in enumerate(system.stages):
         model = stage.model
-        noise = Noise(seed + place, numbers, model.size, model_device(model))
+        own = seed_of("stage", seed, place) if place else seed
+        noise = Noise(own, numbers, model.size, model_device(model))
         predict = stage.predict(texts, against, scale, before)
         before = sample(predict, model.schedule, noise(), noise=noise, **how)
     assert before is not None  # there is a stage

@@ -126,9 +126,13 @@ class BytePairTokenizer:
         length: int = 77,
         fill: str = END,
     ) -> None:
-        for symbol in (self.START, self.END, fill, *byte_symbols().values()):
+        letters = [*byte_symbols().values()]
+        ends = [letter + "</w>" for letter in letters]
+        for symbol in (self.START, self.END, fill, *letters, *ends):
             if symbol not in ids:
                 raise ValueError(f"the vocabulary has no {symbol!r}")
+        if length < 3:
+            raise ValueError(f"length = {length} leaves no room between the ends")
         self.ids, self.length, self.fill = ids, length, fill
         self.rank = {pair: i for i, pair in enumerate(merges)}
 
@@ -390,26 +394,18 @@ class T5Encoder(nn.Module):
             x = layer(x, added)
         x = self.norm(x)
         share = torch.ones_like(ids) if keep is None else keep
-        share = (share / share.sum(1, keepdim=True)).to(x.dtype)
+        share = (share / share.sum(1, keepdim=True).clamp(min=1)).to(x.dtype)
         return Text(x, (share[:, None] @ x).squeeze(1))
 
 
 # chapters/22-text-to-image.md
-def info_nce(
-    pictures: Tensor, texts: Tensor, temperature: Tensor, same: Tensor | None = None
-) -> Tensor:
+def info_nce(pictures: Tensor, texts: Tensor, temperature: Tensor) -> Tensor:
     """The cost of telling who belongs to whom among unit vectors (N, D): eq-infonce.
 
-    `same` (N, N) says which texts are right for which pictures, by default i for i.
+    Picture i belongs to text i. See Radford et al. (2021), figure 3.
 
     Explained in chapter 22, Text to image.
     """
-    if same is None:
-        same = torch.eye(len(pictures), device=pictures.device)
     logits = pictures @ texts.T / temperature
-    right = same.to(logits.dtype)
-    ways = ((logits, right), (logits.T, right.T))
-    parts = [
-        -(p / p.sum(1, keepdim=True) * each.log_softmax(1)).sum(1) for each, p in ways
-    ]
-    return torch.stack(parts).mean()
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2

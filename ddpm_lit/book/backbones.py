@@ -55,9 +55,9 @@ def load_backbones(packed: bytes | None = None) -> list[Chain]:
 
 # chapters/23-proteins.md
 def fragments(chains: list[Chain], length: int) -> Tensor:
-    """Every window of `length` residues without a gap, float32 (N, length, 3), centred.
+    """Every window of `length` residues unbroken, float32 (N, length, 3), centred.
 
-    A gap is where neighbours are not 3.6 to 4.0 Angstrom apart. Raises ValueError
+    A break is where neighbours are not 3.6 to 4.0 Angstrom apart. Raises ValueError
     when there is no window.
 
     Explained in chapter 23, Proteins: diffusion on points in space.
@@ -71,6 +71,6 @@ def fragments(chains: list[Chain], length: int) -> Tensor:
         whole = ((steps > 3.6) & (steps < 4.0)).unfold(0, length - 1, 1).all(1)
         found.append(x.unfold(0, length, 1)[whole].transpose(1, 2))
     if not any(len(each) for each in found):
-        raise ValueError(f"no chain has {length} residues without a gap")
+        raise ValueError(f"no chain has {length} residues without a break")
     windows = torch.cat(found)
     return windows - windows.mean(1, keepdim=True)

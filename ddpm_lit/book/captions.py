@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -137,8 +137,8 @@ def small_reader() -> TextEncoder:
 class Reading(nn.Module):
     """A network that is told texts as `ids` (B, 9), by way of a reader.
 
-    The reader learns with it, unless it is `frozen`. With `summary` the summaries are
-    told as well, as a vector.
+    The reader learns with it, unless it is `frozen`, here and wherever else it is used.
+    With `summary` the summaries are told as well, as a vector.
 
     Explained in chapter 22, Text to image.
     """
@@ -234,13 +234,12 @@ class Learning(Denoiser):
 
 
 def match_cost(clip: Clip, x: Tensor, ids: Tensor, noise: Tensor) -> Tensor:
-    """eq-infonce; captions that are equal are all right.
+    """eq-infonce, of pictures and their captions.
 
     Explained in chapter 22, Text to image.
     """
-    same = (ids[:, None] == ids).all(2)
     temperature = clip.log_temperature.clamp(min=math.log(0.01)).exp()
-    return info_nce(clip.pictures(x), clip.texts(ids).summary, temperature, same)
+    return info_nce(clip.pictures(x), clip.texts(ids).summary, temperature)
 
 
 class Gaps(nn.Module):
@@ -256,7 +255,7 @@ class Gaps(nn.Module):
 
 
 def gap_cost(net: Gaps, x: Tensor, ids: Tensor, noise: Tensor) -> Tensor:
-    """How badly the word is said that each caption misses; the noise says which.
+    """How badly it is said what stood in a hidden place; the noise says which.
 
     Explained in chapter 22, Text to image.
     """
@@ -294,7 +293,7 @@ class Parts(nn.Module):
     def told_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """What the prior is told of captions."""
         with torch.no_grad():
-            read = self.clip.texts(caption_ids(texts))
+            read = self.clip.texts(caption_ids(texts).to(self.scale.device))
         return {"context": read.tokens, "vector": CHANNELS**0.5 * read.summary}
 
 
@@ -445,9 +444,13 @@ def recorded_parts(path: str | Path = RECORDED) -> Parts:
     """
     parts = fresh_parts()
     try:
-        named = {k: v.float() for k, v in load_file(path).items()}
+        with safe_open(path, "pt") as file:
+            steps = json.loads((file.metadata() or {}).get("steps", "{}"))
+            named = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+        if steps != {name: count for name, (_, count) in LESSONS.items()}:
+            raise ValueError(f"it was taught in other steps: {steps}")
         parts.load_state_dict(named)
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: {reason}; make systems writes it again") from None
     return parts.eval().requires_grad_(False)
@@ -461,7 +464,7 @@ def _upsampler(parts: Parts) -> Stage:
     def listen(texts: Sequence[str], before: Tensor | None) -> dict[str, Tensor]:
         assert before is not None  # it is never the first stage
         image = enlarge(before.clamp(-1, 1), EDGE // SMALL)
-        return {"image": image, "level": torch.zeros(len(image), dtype=torch.int64)}
+        return {"image": image, "level": torch.zeros_like(image[:, 0, 0, 0]).long()}
 
     return Stage(model, listen, scale=1.0)
 
@@ -471,8 +474,9 @@ def _drawn_by(net: nn.Module, edge: int, channels: int = 3) -> Denoiser:
     return Denoiser(net, make_schedule("cosine", 1000), "v", size=size)
 
 
-def _by_ids(texts: Sequence[str], before: Tensor | None) -> dict[str, Tensor]:
-    return {"ids": caption_ids(texts)}
+def _by_ids(net: nn.Module) -> Callable[..., dict[str, Tensor]]:
+    where = next(net.parameters()).device
+    return lambda texts, before: {"ids": caption_ids(texts).to(where)}
 
 
 def small_glide(parts: Parts) -> System:
@@ -480,14 +484,14 @@ def small_glide(parts: Parts) -> System:
 
     Explained in chapter 22, Text to image.
     """
-    first = Stage(_drawn_by(parts.glide, SMALL), _by_ids)
+    first = Stage(_drawn_by(parts.glide, SMALL), _by_ids(parts.glide))
     return System((first, _upsampler(parts)))
 
 
 # chapters/22-text-to-image.md
 def _by_vector(texts: Sequence[str], before: Tensor | None) -> dict[str, Tensor]:
     assert before is not None  # a prior comes first
-    heard = torch.tensor([[float(bool(text))] for text in texts])
+    heard = before.new_tensor([[float(bool(text))] for text in texts])
     return {"vector": before * heard}
 
 
@@ -499,7 +503,7 @@ def small_dalle2(parts: Parts) -> System:
     schedule = make_schedule("cosine", 1000)
     prior = Denoiser(parts.prior, schedule, "x", size=(CHANNELS,))
     first = Stage(prior, lambda texts, before: parts.told_texts(texts), scale=1.5)
-    second = Stage(_drawn_by(parts.decoder, SMALL), _by_vector)
+    second = Stage(_drawn_by(parts.decoder, SMALL), _by_vector, avoids=False)
     return System((first, second, _upsampler(parts)))
 
 
@@ -510,7 +514,7 @@ def small_imagen(parts: Parts) -> System:
     Explained in chapter 22, Text to image.
     """
     net = Reading(parts.gaps.reader, parts.imagen, frozen=True)
-    first = Stage(_drawn_by(net, SMALL), _by_ids, tame=dynamically_clipped)
+    first = Stage(_drawn_by(net, SMALL), _by_ids(net), tame=dynamically_clipped)
     return System((first, _upsampler(parts)))
 
 
@@ -522,7 +526,7 @@ def small_stable(parts: Parts) -> System:
     """
     net = Reading(parts.clip.reader, parts.latent, frozen=True)
     paint = partial(decoded, parts.autoencoder, scale=float(parts.scale))
-    return System((Stage(_drawn_by(net, SMALL, 4), _by_ids),), paint)
+    return System((Stage(_drawn_by(net, SMALL, 4), _by_ids(net)),), paint)
 
 
 SYSTEMS: dict[str, Callable[[Parts], System]] = {

@@ -44,7 +44,7 @@ class AdmUNetConfig(UNetConfig):
     text_channels: int = setting(0, "channels of a token as it comes", least=0)
     vector: bool = setting(False, "it is told a vector beside the time")
     summary_heads: int = setting(0, "heads of a summary of the tokens", least=0)
-    norm_context: bool = setting(False, "tokens are normalized at every ear")
+    norm_context: bool = setting(False, "tokens are normalized at every attention")
     activation: str = setting("silu", "of the blocks", choices=tuple(_ACTS))
     block_scale: float = setting(1.0, "what a block's sum is divided by", above=0)
 
@@ -111,7 +111,8 @@ class AdmBlock(ResidualBlock):
 
 # chapters/22-text-to-image.md
 class Heard(NamedTuple):
-    """What every stage is told: time (B, D), tokens (B, M, C), and which count.
+    """What every stage is told: time (B, D), tokens (B, M, C), and by `keep` (B, M),
+    which of them count.
 
     Explained in chapter 22, Text to image.
     """
@@ -196,8 +197,8 @@ class Summary(nn.Module):
 class AdmUNet(ConditionalUNet):
     """A U-Net that is told tokens in the second way: of GLIDE, DALL-E 2 and Imagen.
 
-    `context` (B, M, C) is a must; `keep` (B, M) is false for tokens that only fill up;
-    `vector` (B, 4 base_channels) is a must where the configuration has one. The rest
+    `context` (B, M, C) is a must; `keep` (B, M) is false for tokens that only fill up
+    and are not asked (a summary asks all of them); `vector` (B, 4 base_channels) is a must where the configuration has one. The rest
     is as for `ConditionalUNet`. See Nichol et al. (2022), section 3; Saharia et al.
     (2022), appendix B.
 

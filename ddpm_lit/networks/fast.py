@@ -113,12 +113,18 @@ class BitDropout(nn.Module):
 
 
 # chapters/81-faster.md
-def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def plain_attention(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None
+) -> Tensor:
     """Attention as eq-attention writes it, all pairs at once; shapes (..., N, D).
+
+    `keep` is false where a key is not to be asked.
 
     Explained in appendix B, The same numbers for less work.
     """
     pairs = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    if keep is not None:
+        pairs = pairs.masked_fill(~keep, -torch.inf)
     return torch.softmax(pairs, dim=-1) @ v
 
 

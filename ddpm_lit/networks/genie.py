@@ -362,7 +362,8 @@ class Genie(nn.Module):
     """Noise of places z (B, n, 3) in Angstrom at steps t (B,) in 1..T: (B, n, 3).
 
     Chains of one batch have equally many residues, 3 to `residues`; ValueError
-    otherwise. Turns and steps of z turn the answer, and do not change it otherwise.
+    otherwise. If z is turned, the answer turns with it; if z is moved, it stays the
+    same. It has no dropout, which its authors train with.
 
     Explained in chapter 23, Proteins: diffusion on points in space.
     """
@@ -412,6 +413,7 @@ def genie_from_file(path: str | Path, config: GenieConfig | None = None) -> Geni
             f"{path} is no checkpoint that is safe to read: {said}"
         ) from None
     weights = held.get("state_dict", held) if isinstance(held, dict) else {}
+    weights = weights if isinstance(weights, dict) else {}
     found = {str(name).removeprefix("model."): value for name, value in weights.items()}
     wanted = net.state_dict()
     for name in sorted(wanted.keys() | found.keys()):

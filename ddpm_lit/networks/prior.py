@@ -75,6 +75,8 @@ class Prior(nn.Module):
         keep: Tensor | None = None,
     ) -> Tensor:
         c = self.config
+        if context.shape[1] != c.tokens:
+            raise ValueError(f"{context.shape[1]} tokens; this prior reads {c.tokens}")
         waves = time_embedding(t - 1, c.inside, shift=0, cosine_first=True)
         four = [self.from_text(vector), self.time(waves.to(z.dtype)), self.from_z(z)]
         row = [part[:, None] for part in four] + [self.empty.expand(len(z), -1, -1)]

@@ -28,7 +28,7 @@ class Stage(NamedTuple):
     `listen(texts, before)` gives the model's conditions; an empty text says nothing,
     and `before` is None at the first stage. `scale` is that of guidance, None for the
     one that is asked for; `tame(predict, schedule)` changes what was guided. Where
-    `avoids` is false guidance moves away from the empty text, whatever is to be avoided.
+    `avoids` is false, guidance moves away from the empty text and from nothing else.
 
     Explained in chapter 22, Text to image.
     """

@@ -5,7 +5,7 @@
 # pdf    the whole book as one PDF in _build
 # lab    JupyterLab, with the chapters opening as notebooks on double click
 # preview serve the book while it is written: a saved page shows at once
-# systems  train the small systems of chapter 22 again: about an hour on one core
+# systems  train the small systems of chapter 22 again: an hour or two on one core
 # check  the fast gates alone        export  write ddpm_lit/ from the chapters
 # format bring chapters and tools into their canonical form
 PYTHON ?= python3

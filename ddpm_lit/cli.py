@@ -318,15 +318,17 @@ def _add_chain(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         metavar="TEXT",
         action="append",
-        help="what to draw; several by turns",
+        help="what to draw; several by turns (unsaid)",
     )
     texts.add_argument(
         "--negative", metavar="TEXT", help="what guidance moves away from (nothing)"
     )
     texts.add_argument(
-        "--control", metavar="FOLDER", help="of a ControlNet, which is shown --hint"
+        "--control",
+        metavar="FOLDER",
+        help="of a ControlNet, which is shown --hint (none)",
     )
-    texts.add_argument("--hint", metavar="FILE", help="a picture for --control")
+    texts.add_argument("--hint", metavar="FILE", help="a picture for --control (none)")
     parser.add_argument("--clip", **switch, help="pictures to [-1, 1] (the model's)")
     parser.add_argument("--autocast", **switch, help="bfloat16 (the device decides)")
     parser.add_argument(

@@ -550,7 +550,8 @@ def _checked(index: dict[str, Any]) -> dict[str, Any]:
     known, kind = {*_NOTES, "unet", "scheduler"}, index.get("_class_name")
     parts = [k for k, v in index.items() if k not in known and v != [None, None]]
     if parts:
-        named = ", ".join(k for k in parts if isinstance(index[k], list))
+        folders = [k for k in parts if isinstance(index[k], list)]
+        named = ", ".join(folders or parts)
         raise ValueError(
             f"{kind} has {named}, for latents or text: it is no model but a system; "
             "open it with system_from_diffusers, or one of its folders alone"
@@ -650,7 +651,8 @@ def _part(source: Any) -> tuple[dict[str, Any], Callable[[], Mapping[str, Tensor
         folder = _local(source)
         return _read_json(folder / "config.json"), partial(_read_weights, folder)
     net = _unwrapped(source)
-    return _described(net), net.state_dict
+    copies = lambda: {k: v.detach().clone() for k, v in net.state_dict().items()}  # noqa: E731
+    return _described(net), copies
 
 
 def _read_scheduler(given: Any) -> dict[str, Any]:

@@ -728,7 +728,7 @@ def test_a_field_that_is_left_out_is_as_in_diffusers():
         ("_class_name", "ScoreSdeVeScheduler"),
         ("_class_name", "KarrasVeScheduler"),
         ("_class_name", "CMStochasticIterativeScheduler"),
-        ("_class_name", "DPMSolverMultistepScheduler"),
+        ("_class_name", "FlowMatchEulerDiscreteScheduler"),
         ("_class_name", ["DDPMScheduler"]),
         ("prediction_type", "flow_prediction"),
         ("prediction_type", None),

@@ -651,7 +651,10 @@ def _part(source: Any) -> tuple[dict[str, Any], Callable[[], Mapping[str, Tensor
         folder = _local(source)
         return _read_json(folder / "config.json"), partial(_read_weights, folder)
     net = _unwrapped(source)
-    copies = lambda: {k: v.detach().clone() for k, v in net.state_dict().items()}  # noqa: E731
+
+    def copies() -> dict[str, Tensor]:
+        return {name: v.detach().clone() for name, v in net.state_dict().items()}
+
     return _described(net), copies
 
 

@@ -75,6 +75,19 @@ def test_a_faulty_entry_is_named(book, entry, reason):
 BIB = "@book{%s,\n  title = {T},\n  year  = {1900}\n}\n\n"
 
 
+def test_a_source_of_an_equation_is_cited_by_a_chapter(book):
+    """The ledger links to the citation, which must be on a page."""
+    text = chapter_text(("check.eq-one", "assert True")) + EQUATION
+    for more, reason in (
+        ("", "no chapter cites 'one1900'"),
+        ("{cite:p}`one1900`\n", ""),
+    ):
+        root = book(c01_a=text + more)
+        (root / "chapters" / "references.bib").write_text(BIB % "one1900", "utf-8")
+        said = with_origins(root, "eq-one: {cite: one1900}\n")
+        assert said == "" if not reason else reason in said
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -157,6 +157,12 @@ def origin_problems(chapters: list[Chapter]) -> list[str]:
     folder = folder_of(chapters)
     entries, keys = origins(folder), cite_keys(folder)
     problems, labels = [], {}
+    cited = {
+        key
+        for chapter in chapters
+        for match in CITATION.finditer(chapter.text)
+        for key in re.split(r"[;,]\s*", match[1])
+    }
     for chapter in chapters:
         for match in EQUATION.finditer(chapter.text):
             label = match[1]
@@ -175,6 +181,12 @@ def origin_problems(chapters: list[Chapter]) -> list[str]:
                 "correct its name"
             )
         problems += [f"{where}: {what}" for what in origin_faults(entry.value, keys)]
+        stated = cites(entry.value) if isinstance(entry.value, dict) else []
+        problems += [
+            f"{where}: no chapter cites {key!r}; cite it where the equation stands"
+            for key in stated
+            if key in keys - cited
+        ]
     excused = waived(folder)
     if len(excused) > WAIVED_SHARE * len(labels):
         first = min(entries[label].line for label in excused)

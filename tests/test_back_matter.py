@@ -78,7 +78,7 @@ def test_the_ledger_counts_what_it_lists(site):
     assert f"{count} checked" in stated and "0 waived" in stated, stated
     entries = origins(ROOT / "chapters").values()
     ran = sum("run" in entry.value for entry in entries)
-    assert f"{ran} run as printed" in stated and ran > 0.9 * count, stated
+    assert f"{ran} run as printed" in stated and ran > 0.85 * count, stated
 
 
 def test_an_error_in_the_ledger_is_the_one_that_the_check_printed(site):

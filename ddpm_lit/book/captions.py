@@ -234,7 +234,7 @@ class Learning(Denoiser):
 
 
 def match_cost(clip: Clip, x: Tensor, ids: Tensor, noise: Tensor) -> Tensor:
-    """eq-infonce, of pictures and their captions.
+    """What the game costs for pictures and their captions. See eq-infonce.
 
     Explained in chapter 22, Text to image.
     """

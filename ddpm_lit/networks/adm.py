@@ -24,7 +24,7 @@ from ddpm_lit.recipes import UNetConfig, setting
 __all__ = ["AdmBlock", "AdmUNet", "AdmUNetConfig", "Heard", "JointAttention", "Summary"]
 
 # chapters/22-text-to-image.md
-_ACTS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
+_NONLINEAR: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class AdmUNetConfig(UNetConfig):
     vector: bool = setting(False, "it is told a vector beside the time")
     summary_heads: int = setting(0, "heads of a summary of the tokens", least=0)
     norm_context: bool = setting(False, "tokens are normalized at every attention")
-    activation: str = setting("silu", "of the blocks", choices=tuple(_ACTS))
+    activation: str = setting("silu", "of the blocks", choices=tuple(_NONLINEAR))
     block_scale: float = setting(1.0, "what a block's sum is divided by", above=0)
 
     def __post_init__(self) -> None:
@@ -100,7 +100,7 @@ class AdmBlock(ResidualBlock):
         width = 4 * c.base_channels
         super().__init__(c_in, c_out, width, c.groups, c.dropout, c.norm_eps, True)
         self.resize, self.share = resize, 1 / c.block_scale
-        self.act = _ACTS[c.activation]
+        self.act = _NONLINEAR[c.activation]
 
     def forward(self, h: Tensor, time: Any) -> Tensor:
         u = self.conv1(self.resize(self.act(self.norm1(h))))
@@ -211,7 +211,7 @@ class AdmUNet(ConditionalUNet):
     def __init__(self, config: AdmUNetConfig) -> None:
         super().__init__(config)
         c, width = config, 4 * config.base_channels
-        self.act = _ACTS[c.activation]
+        self.act = _NONLINEAR[c.activation]
         for clock in ("time", "level"):
             if hasattr(self, clock) and c.activation == "gelu":
                 getattr(self, clock)[1] = nn.GELU()

@@ -1035,6 +1035,38 @@ def softmax_over_j(count: int) -> Unevaluated:
     return Unevaluated(softmax)
 
 
+@symbols("eq-cross-attention", dims=8, ranges={"i": range(4), "j": range(3)}, every="i")
+def attention_to_words(w: World) -> Symbols:
+    layer = w.package.CrossAttention(8, 6, 1).double()
+    layer.out.weight.data = torch.eye(8, dtype=F64)
+    h, y = 2 * w.rand(1, 4, 8) - 1, 2 * w.rand(1, 3, 6) - 1
+    q, k, v = (
+        list(f(x)[0].detach())
+        for f, x in zip((layer.q, layer.k, layer.v), (h, y, y), strict=True)
+    )
+    rows = {"q": q, "k": k, "v": v, "a": list(layer(h, y)[0].detach())}
+    return {**rows, "d": 8.0, "softmax_j": softmax_over_j(3)}
+
+
+@symbols("eq-snr-shift")
+def snr_of_wider_data(w: World) -> Symbols:
+    """The variances of signal and noise in z_t, for data of the deviation s."""
+    s, a = w.width(), w.schedule.alpha_bar
+    return {"s": s, "SNR'": [None, *(s**2 * a[1:] / (1 - a[1:]))]}
+
+
+@symbols("eq-arrows", dims=3, ranges={"i": range(4), "j": range(4)}, every="i")
+def sums_of_arrows(w: World) -> Symbols:
+    """By the slope of a potential: of 2 sin r it is a weight of 2 cos r / r."""
+    z, none = 2 * w.rand(4, 3) - 1, torch.eye(4, dtype=F64)
+    with torch.enable_grad():
+        z.requires_grad_()
+        apart = (z[:, None] - z + none[..., None]).norm(dim=2)
+        (slope,) = torch.autograd.grad(-(apart.sin() * (1 - none)).sum(), z)
+    weight = lambda r: 2 * torch.where(r > 0, r.cos() / r.clamp(min=1e-9), 0)  # noqa: E731
+    return {"z": list(z.detach()), "w": weight, "a": list(slope)}
+
+
 @symbols("eq-relative", dims=5, ranges={"i": range(4), "j": range(4)}, every="i")
 def attention_by_distance(w: World) -> Symbols:
     layer = w.package.RelativeAttention(w.package.T5Config(9, 5, 5, 8, 1, 1)).double()

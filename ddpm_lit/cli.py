@@ -688,13 +688,13 @@ def _loaded(args: argparse.Namespace, device: str) -> "tuple[Denoiser, System | 
             if getattr(args, name, None) is not None:
                 raise ValueError(f"--{name} means nothing to {args.model}: no system")
         return model, None
-    system = system_from_diffusers(args.model, device)
-    model = system.stages[-1].model
     if bool(args.control) != bool(args.hint):
         raise ValueError("--control and --hint go together: a branch, and a picture")
-    return control_from_diffusers(
-        args.control, model
-    ) if args.control else model, system
+    system = system_from_diffusers(args.model, device)
+    model = system.stages[-1].model
+    if args.control:
+        model = control_from_diffusers(args.control, model)
+    return model, system
 
 
 def _how(args: argparse.Namespace, model: "Denoiser", team: "Team") -> dict[str, Any]:
@@ -900,13 +900,12 @@ def _heard(
 
 def _tell_text(model: Any, *, guidance: float, **cond: Any) -> "Predict":
     """A model that is told a text, and guided away from another one."""
-    from ddpm_lit.guidance import guided
+    from ddpm_lit.guidance import guided_from
 
     null = {k.removeprefix("not_"): v for k, v in cond.items() if k[:4] == "not_"}
     told = {k: v for k, v in cond.items() if k in null}
     both = {k: v for k, v in cond.items() if k not in null and k[:4] != "not_"}
-    hear = lambda z, t, **c: model(z, t, **both, **(c or null))  # noqa: E731
-    return guided(hear, guidance, **told)
+    return guided_from(partial(model, **both), guidance, told, null)
 
 
 def _painted_by(system: "System", found: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 
 """Predictions changed on their way: clipped, guided."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ __all__ = [
     "clipped",
     "dynamically_clipped",
     "guided",
+    "guided_from",
     "rescaled",
     "scale_at",
 ]
@@ -184,3 +185,19 @@ def dynamically_clipped(
         return found._replace(x=x, noise=noise)
 
     return changed
+
+
+# chapters/22-text-to-image.md
+def guided_from(
+    predict: Callable[..., Prediction],
+    scale: Scale,
+    told: Mapping[str, Tensor],
+    null: Mapping[str, Tensor],
+) -> Predict:
+    """`guided`, away from what is predicted with `null` in the place of `told`.
+
+    `null` says nothing, or what is to be avoided. See eq-cfg.
+
+    Explained in chapter 22, Text to image.
+    """
+    return guided(lambda z, t, **c: predict(z, t, **(c or null)), scale, **told)

@@ -1151,6 +1151,15 @@ class _Coder(_Theirs):
     use_post_quant_conv: bool = _one_of(True)
 
 
+def _opened(build: Callable[[], Any], weights: Mapping[str, Tensor], table: Any) -> Any:
+    """A network that has these weights of theirs, for use alone."""
+    named = _translated(weights, build, table)
+    with torch.device("meta"):
+        net = build()
+    net.load_state_dict(named, assign=True)
+    return net.eval().requires_grad_(False)
+
+
 def autoencoder_from_diffusers(
     source: Any, device: str = "cpu"
 ) -> tuple[Autoencoder, float]:
@@ -1173,11 +1182,8 @@ def autoencoder_from_diffusers(
         middle_attention=c.mid_block_add_attention,
         groups=c.norm_num_groups,
     )
-    named = _translated(weights(), partial(Autoencoder, config), _CODING)
-    with torch.device("meta"):
-        net = Autoencoder(config)
-    net.load_state_dict(named, assign=True)
-    return net.eval().requires_grad_(False).to(where), c.scaling_factor
+    net = _opened(partial(Autoencoder, config), weights(), _CODING)
+    return net.to(where), c.scaling_factor
 
 
 # chapters/86-opening-systems.md
@@ -1287,15 +1293,6 @@ class _Prior(_Theirs):
     time_embed_dim: None = None
     embedding_proj_dim: None = None
     clip_embed_dim: None = None
-
-
-def _opened(build: Callable[[], Any], weights: Mapping[str, Tensor], table: Any) -> Any:
-    """A network that has these weights of theirs, for use alone."""
-    named = _translated(weights, build, table)
-    with torch.device("meta"):
-        net = build()
-    net.load_state_dict(named, assign=True)
-    return net.eval().requires_grad_(False)
 
 
 def prior_from_diffusers(source: Any, device: str = "cpu") -> Prior:

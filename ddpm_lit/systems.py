@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ddpm_lit.denoiser import Denoiser
-from ddpm_lit.guidance import Scale, clipped, guided
+from ddpm_lit.guidance import Scale, clipped, guided_from
 from ddpm_lit.samplers import Predict
 from ddpm_lit.sampling import Noise, sample
 from ddpm_lit.schedules import NoiseSchedule
@@ -50,7 +50,7 @@ class Stage(NamedTuple):
         scale = scale if self.scale is None else self.scale
         against = against if self.avoids else [""] * len(texts)
         told, null = (self.listen(each, before) for each in (texts, against))
-        found = guided(lambda z, t, **c: self.model(z, t, **(c or null)), scale, **told)
+        found = guided_from(self.model, scale, told, null)
         if self.tame:
             return self.tame(found, self.model.schedule)
         return clipped(found, self.model.schedule) if self.model.clip else found

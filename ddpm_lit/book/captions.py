@@ -292,8 +292,12 @@ class Parts(nn.Module):
 
     def told_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """What the prior is told of captions."""
-        with torch.no_grad():
-            read = self.clip.texts(caption_ids(texts).to(self.scale.device))
+        return self.told_ids(caption_ids(texts).to(self.scale.device))
+
+    @torch.no_grad()
+    def told_ids(self, ids: Tensor) -> dict[str, Tensor]:
+        """The same, of captions as ids."""
+        read = self.clip.texts(ids)
         return {"context": read.tokens, "vector": CHANNELS**0.5 * read.summary}
 
 
@@ -315,8 +319,8 @@ def _taught(
     return state.ema.model.net
 
 
-def _drawing(net: nn.Module, data: Dataset, objective: str = "v") -> Denoiser:
-    return Denoiser(net, make_schedule("cosine", 1000), objective, size=data.shape)
+def _drawing(net: nn.Module, size: tuple[int, ...], objective: str = "v") -> Denoiser:
+    return Denoiser(net, make_schedule("cosine", 1000), objective, size=size)
 
 
 def teach(parts: Parts, name: str, data: Dataset, share: float = 1.0) -> nn.Module:
@@ -347,28 +351,28 @@ def _teach_autoencoder(parts: Parts, data: Dataset, steps: int) -> nn.Module:
 def _teach_prior(parts: Parts, data: Dataset, steps: int) -> nn.Module:
     with torch.no_grad():
         vectors = parts.clip.pictures(data.images)
-        read = parts.clip.texts(data.cond["ids"])
     parts.prior.mean.copy_(vectors.mean(0, keepdim=True))
     parts.prior.deviation.copy_(vectors.std(0, keepdim=True))
-    told = {"context": read.tokens, "vector": CHANNELS**0.5 * read.summary}
-    z = (vectors - parts.prior.mean) / parts.prior.deviation
     lesson = drop_told(0.1, **{k: v[0] for k, v in parts.told_texts([""]).items()})
+    z, told = parts.prior.standard(vectors), parts.told_ids(data.cond["ids"])
     told_data = Dataset(z, told)
-    return _taught(_drawing(parts.prior, told_data, "x"), told_data, steps, lesson)
+    return _taught(
+        _drawing(parts.prior, told_data.shape, "x"), told_data, steps, lesson
+    )
 
 
 def _teach_decoder(parts: Parts, data: Dataset, steps: int) -> nn.Module:
     with torch.no_grad():
         vectors = parts.clip.pictures(data.images)
-    told = {"vector": (vectors - parts.prior.mean) / parts.prior.deviation}
+    told = {"vector": parts.prior.standard(vectors)}
     small = Dataset(pool(data.images, EDGE // SMALL), told)
     lesson = drop_told(0.1, vector=torch.zeros(CHANNELS))
-    return _taught(_drawing(parts.decoder, small), small, steps, lesson)
+    return _taught(_drawing(parts.decoder, small.shape), small, steps, lesson)
 
 
 def _teach_reading(net: Reading, data: Dataset, steps: int) -> Reading:
     lesson = drop_told(0.1, ids=torch.zeros(9, dtype=torch.int64))
-    return _taught(_drawing(net, data), data, steps, lesson)
+    return _taught(_drawing(net, data.shape), data, steps, lesson)
 
 
 def _teach_glide(parts: Parts, data: Dataset, steps: int) -> nn.Module:
@@ -391,7 +395,7 @@ def _teach_latent(parts: Parts, data: Dataset, steps: int) -> nn.Module:
 
 
 def _teach_upsampler(parts: Parts, data: Dataset, steps: int) -> nn.Module:
-    model = _drawing(parts.upsampler, data)
+    model = _drawing(parts.upsampler, data.shape)
     return _taught(model, data, steps, show_smaller(2, model.schedule, 100))
 
 
@@ -459,7 +463,7 @@ def recorded_parts(path: str | Path = RECORDED) -> Parts:
 # chapters/22-text-to-image.md
 def _upsampler(parts: Parts) -> Stage:
     """What enlarges the picture of the stage before; it is told no text."""
-    model = _drawn_by(parts.upsampler, EDGE)
+    model = _drawing(parts.upsampler, (3, EDGE, EDGE))
 
     def listen(texts: Sequence[str], before: Tensor | None) -> dict[str, Tensor]:
         assert before is not None  # it is never the first stage
@@ -467,11 +471,6 @@ def _upsampler(parts: Parts) -> Stage:
         return {"image": image, "level": torch.zeros_like(image[:, 0, 0, 0]).long()}
 
     return Stage(model, listen, scale=1.0)
-
-
-def _drawn_by(net: nn.Module, edge: int, channels: int = 3) -> Denoiser:
-    size = (channels, edge, edge)
-    return Denoiser(net, make_schedule("cosine", 1000), "v", size=size)
 
 
 def _by_ids(net: nn.Module) -> Callable[..., dict[str, Tensor]]:
@@ -484,7 +483,7 @@ def small_glide(parts: Parts) -> System:
 
     Explained in chapter 22, Text to image.
     """
-    first = Stage(_drawn_by(parts.glide, SMALL), _by_ids(parts.glide))
+    first = Stage(_drawing(parts.glide, (3, SMALL, SMALL)), _by_ids(parts.glide))
     return System((first, _upsampler(parts)))
 
 
@@ -500,10 +499,9 @@ def small_dalle2(parts: Parts) -> System:
 
     Explained in chapter 22, Text to image.
     """
-    schedule = make_schedule("cosine", 1000)
-    prior = Denoiser(parts.prior, schedule, "x", size=(CHANNELS,))
+    prior = _drawing(parts.prior, (CHANNELS,), "x")
     first = Stage(prior, lambda texts, before: parts.told_texts(texts), scale=1.5)
-    second = Stage(_drawn_by(parts.decoder, SMALL), _by_vector, avoids=False)
+    second = Stage(_drawing(parts.decoder, (3, SMALL, SMALL)), _by_vector, avoids=False)
     return System((first, second, _upsampler(parts)))
 
 
@@ -514,7 +512,9 @@ def small_imagen(parts: Parts) -> System:
     Explained in chapter 22, Text to image.
     """
     net = Reading(parts.gaps.reader, parts.imagen, frozen=True)
-    first = Stage(_drawn_by(net, SMALL), _by_ids(net), tame=dynamically_clipped)
+    first = Stage(
+        _drawing(net, (3, SMALL, SMALL)), _by_ids(net), tame=dynamically_clipped
+    )
     return System((first, _upsampler(parts)))
 
 
@@ -526,7 +526,7 @@ def small_stable(parts: Parts) -> System:
     """
     net = Reading(parts.clip.reader, parts.latent, frozen=True)
     paint = partial(decoded, parts.autoencoder, scale=float(parts.scale))
-    return System((Stage(_drawn_by(net, SMALL, 4), _by_ids(net)),), paint)
+    return System((Stage(_drawing(net, (4, SMALL, SMALL)), _by_ids(net)),), paint)
 
 
 SYSTEMS: dict[str, Callable[[Parts], System]] = {

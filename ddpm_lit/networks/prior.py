@@ -88,6 +88,10 @@ class Prior(nn.Module):
         mask = mask.repeat_interleave(c.heads, 0)
         return self.answer(self.layers(h, mask)[:, -1])
 
+    def standard(self, vectors: Tensor) -> Tensor:
+        """Vectors of mean 0 and deviation 1 for vectors of CLIP, (B, C)."""
+        return (vectors - self.mean) / self.deviation
+
     def restored(self, z: Tensor) -> Tensor:
         """Vectors of CLIP for vectors of mean 0 and deviation 1, (B, C)."""
         return z * self.deviation + self.mean

@@ -134,8 +134,8 @@ def test_a_modules_page_is_its_reference(site, module):
         assert section, f"{name} is not in the reference"
         assert f"#def-{name}" in section[0], f"{name}: no way to its cell"
         thing = getattr(import_module(f"ddpm_lit.{module}"), name)
-        doc = (thing.__doc__ or "").replace("`", "").split()
-        seen = words(section[0]).split()
+        doc = re.findall(r"[\w'-]+", thing.__doc__ or "")
+        seen = re.findall(r"[\w'-]+", words(section[0]))
         assert doc[0] in seen, f"{name}: no docstring"
         assert not re.search(r"\beq-[a-z]", words(section[0])), f"{name}: a bare label"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = ["Dataset", "load_digits", "to_model_range", "to_uint8"]
+__all__ = ["Dataset", "load_digits", "sent_to", "to_model_range", "to_uint8"]
 
 
 # chapters/08-training.md
@@ -63,9 +63,20 @@ class Dataset:
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The examples at `index`, as the model sees them, and what is known."""
+        index = sent_to(index, self.images.device)
         x = self.images[index]
         x = to_model_range(x) if x.dtype == torch.uint8 else x
         return x, {name: value[index] for name, value in self.cond.items()}
+
+
+def sent_to(x: Tensor, device: torch.device) -> Tensor:
+    """x on a device, without waiting for it.
+
+    Explained in chapter 8, Training.
+    """
+    if device.type == "cuda" and x.device.type == "cpu":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
 
 
 def load_digits(split: str = "train") -> Dataset:

@@ -4,11 +4,14 @@
 
 """A machine: where training and sampling run."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ddpm_lit.data import sent_to
 
 __all__ = ["Machine", "pick_device"]
 
@@ -27,9 +30,7 @@ class Machine:
 
     def place(self, x: Tensor) -> Tensor:
         """x on the device, without waiting for it."""
-        if self.device.type == "cuda" and x.device.type == "cpu":
-            x = x.pin_memory()
-        return x.to(self.device, non_blocking=True)
+        return sent_to(x, self.device)
 
     def wrap(self, net: nn.Module) -> nn.Module:
         """A network as a step calls it: the same weights, perhaps quicker or shared."""
@@ -46,6 +47,15 @@ class Machine:
     def threads(self, net: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
         """How many threads share the work on batches like x."""
         return nullcontext()
+
+    @property
+    def records(self) -> bool:
+        """Whether it repeats what it has once recorded."""
+        return False
+
+    def recorded(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of tensors, perhaps recorded once and from then on repeated."""
+        return step
 
 
 # chapters/08-training.md

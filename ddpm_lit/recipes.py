@@ -304,7 +304,7 @@ class Speed:
     """Switches that change how fast numbers are made, and hardly the numbers.
 
     None leaves the choice to the device. `compile` costs a minute before the first
-    step, so for sampling it is off unless it is asked for.
+    step, so for sampling it waits for a large job, unless it is asked for.
 
     Explained in appendix B, The same numbers for less work.
     """
@@ -318,6 +318,7 @@ class Speed:
     bit_dropout: bool | None = setting(None, "dropout from 16 random bits")
     fused_adam: bool | None = setting(None, "Adam in one kernel")
     data_on_device: bool | None = setting(None, "the data set on the device")
+    graph: bool | None = setting(None, "a whole step recorded once and repeated")
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -698,7 +698,7 @@ def _look_after(
                 now = time.perf_counter()  # after the device has caught up
                 rate = (step - since) * recipe.optim.batch_size / (now - mark)
                 numbers = {"loss": loss, "gradient_norm": norm}
-                numbers["learning_rate"] = state.adam.param_groups[0]["lr"]
+                numbers["learning_rate"] = learning_rate(step - 1, recipe.optim)
                 numbers["images_per_second"] = round(rate, 1)
                 numbers["seconds"] = round(now - began, 3)
                 team.together(partial(run.log, step, **numbers))
@@ -745,7 +745,7 @@ def _show_samples(
         seed=seed,
         batch_size=recipe.share(team.size),  # as many as training has room for
         steps=min(250, state.denoiser.schedule.T),
-        team=Team(team.device, team.launch, replace(team.speed, compile=False)),
+        team=Team(team.device, team.launch, replace(team.speed, compile=False), False),
         **told,
     )
     place = run.folder / "samples.png"

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ddpm_lit.machine import Machine, pick_device
 from ddpm_lit.networks.fast import decided, fast_arithmetic, fitting_threads, quicken
 from ddpm_lit.recipes import Speed
+from ddpm_lit.tape import Replayed
 
 __all__ = ["LAUNCH", "Launch", "PATIENCE", "Team", "join_team", "read_launch"]
 
@@ -81,7 +82,8 @@ class Team(Machine):
     ) -> None:
         self.device, self.launch = device, launch or Launch()
         self.rank, self.size = self.launch.rank, self.launch.size
-        self.speed = decided(speed or Speed(), device, training)
+        self.asked, self.training = speed or Speed(), training
+        self.speed = decided(self.asked, device, long=training)
         self.words: distributed.ProcessGroup | None = None  # who hears; None: all
 
     def place(self, x: Tensor) -> Tensor:
@@ -91,11 +93,13 @@ class Team(Machine):
             x = x.contiguous(memory_format=torch.channels_last)
         return x
 
-    def wrap(self, net: nn.Module) -> nn.Module:
+    def wrap(self, net: nn.Module) -> Any:
         """The network quickened, and shared by the processes when it is trained."""
         net = quicken(net, self.speed)
         if self.speed.compile:
             net = torch.compile(net)  # type: ignore[assignment]
+        if not self.training:
+            return Replayed(net) if self.speed.graph else net
         if self.size == 1 or not any(p.requires_grad for p in net.parameters()):
             return net
         ids = [self.device] if self.device.type == "cuda" else None
@@ -115,6 +119,15 @@ class Team(Machine):
         """One thread for small work on a processor, otherwise all."""
         small = self.device.type == "cpu"
         return fitting_threads(net, tuple(x.shape)) if small else nullcontext()
+
+    @property
+    def records(self) -> bool:
+        """Whether training steps are recorded; those of several processes are not."""
+        return bool(self.speed.graph and self.training and self.size == 1)
+
+    def recorded(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A step that is recorded once and then repeated, where that can be."""
+        return Replayed(step) if self.records else step
 
     @property
     def speaks(self) -> bool:

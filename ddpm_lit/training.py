@@ -9,12 +9,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ddpm_lit.data import Dataset
+from ddpm_lit.data import Dataset, sent_to
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.machine import Machine
 from ddpm_lit.recipes import Optim
@@ -33,6 +34,7 @@ __all__ = [
     "fit",
     "learning_rate",
     "seed_of",
+    "set_rate",
     "update",
 ]
 
@@ -158,7 +160,7 @@ def draw_batch(
     mirrored = torch.rand(count, generator=source) < 0.5
     x, known = data[order.take(step * count + first, last - first)]
     if data.flips:
-        where = mirrored[first:last, None, None, None].to(x.device)
+        where = sent_to(mirrored[first:last, None, None, None], x.device)
         x = torch.where(where, x.flip(-1), x)
     x = machine.place(x)
     draw = Draw(optim.seed, step, first, last, machine)
@@ -230,7 +232,14 @@ class State:
         if not weights:
             raise ValueError("the network has no parameters, so it cannot be trained")
         fused = machine.device.type in ("cpu", "cuda") if fused is None else fused
-        adam = torch.optim.Adam(weights, optim.learning_rate, fused=fused)
+        rate, tape = optim.learning_rate, machine.records
+        adam = torch.optim.Adam(
+            weights,
+            # A number would be recorded as it is; a tensor is read each time.
+            torch.tensor(rate, device=machine.device) if tape else rate,
+            fused=fused,
+            capturable=tape,
+        )
         return State(denoiser, EMA(denoiser, optim.ema_decay), adam)
 
     def is_finite(self) -> bool:
@@ -241,17 +250,25 @@ class State:
 
 # chapters/08-training.md
 def update(
-    state: State, batch: Batch, working: Denoiser, optim: Optim, machine: Machine
+    state: State,
+    working: Denoiser,
+    optim: Optim,
+    machine: Machine,
+    x: Tensor,
+    t: Tensor,
+    noise: Tensor,
+    **cond: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One step of Algorithm 1; returns loss and gradient norm, not looked at.
 
-    `working` is the state's denoiser with its network as the machine wraps it. See
-    eq-parts; Ho et al. (2020), Algorithm 1.
+    x, t, `noise` and `cond` are those of a batch; `working` is the state's denoiser
+    with its network as the machine wraps it. See eq-parts; Ho et al. (2020),
+    Algorithm 1.
 
     Explained in chapter 8, Training.
     """
     state.adam.zero_grad(set_to_none=True)
-    parts, found = batch.split(optim.accumulate), []
+    parts, found = Batch(x, t, noise, cond).split(optim.accumulate), []
     for part in parts:
         last = part is parts[-1]
         with nullcontext() if last else machine.unshared(working.net):
@@ -262,8 +279,6 @@ def update(
         found.append(error.detach())
     norm = nn.utils.clip_grad_norm_(state.denoiser.parameters(), optim.max_norm)
     state.adam.step()
-    state.ema.update(state.denoiser)
-    state.step += 1
     return torch.stack(found).sum(), norm
 
 
@@ -278,6 +293,18 @@ def learning_rate(step: int, optim: Optim) -> float:
     rise = (step + 1) / warmup if warmup else 1.0
     fall = (steps - step) / (steps - flat_until) if flat_until < steps else 1.0
     return optim.learning_rate * min(rise, fall, 1.0)
+
+
+def set_rate(adam: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the step that comes; a tensor keeps its place in memory.
+
+    Explained in chapter 8, Training.
+    """
+    for group in adam.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 # chapters/08-training.md
@@ -300,15 +327,16 @@ def fit(
     check_shares(optim, machine)
     net = state.denoiser.net
     working = state.denoiser.with_net(machine.wrap(net))
-    order = Shuffle(len(data), optim.seed)
+    step = machine.recorded(partial(update, state, working, optim, machine))
+    order, model = Shuffle(len(data), optim.seed), state.denoiser
     while state.step < optim.train_steps:
-        for group in state.adam.param_groups:
-            group["lr"] = learning_rate(state.step, optim)
-        model = state.denoiser
+        set_rate(state.adam, learning_rate(state.step, optim))
         batch = draw_batch(data, order, state.step, model, optim, machine, prepare)
         dropout = seed_of("dropout", optim.seed, state.step, machine.rank)
         with drawn_from(dropout, machine.device), machine.threads(net, batch.x):
-            found = update(state, batch, working, optim, machine)
+            found = step(batch.x, batch.t, batch.noise, **batch.cond)
+        state.ema.update(model)
+        state.step += 1
         yield found
 
 

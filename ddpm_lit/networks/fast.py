@@ -37,8 +37,10 @@ __all__ = [
 
 
 # chapters/81-faster.md
-def decided(speed: Speed, device: torch.device, training: bool = True) -> Speed:
+def decided(speed: Speed, device: torch.device, long: bool = True) -> Speed:
     """The same with every open switch decided for `device`.
+
+    `long` work, such as training, is worth the minute that compiling takes.
 
     Explained in appendix B, The same numbers for less work.
     """
@@ -47,12 +49,13 @@ def decided(speed: Speed, device: torch.device, training: bool = True) -> Speed:
         "autocast": gpu and torch.cuda.is_bf16_supported(including_emulation=False),
         "tf32": gpu,
         "channels_last": gpu,
-        "compile": gpu and training and _can_compile(device),
+        "compile": gpu and long and _can_compile(device),
         "sdpa": not cpu,
         "subpixel": cpu,
         "bit_dropout": cpu,
         "fused_adam": gpu or cpu,
         "data_on_device": gpu,
+        "graph": gpu,
     }
     chosen = {name: on for name, on in asdict(speed).items() if on is not None}
     return Speed(**{**default, **chosen})

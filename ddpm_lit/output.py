@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ddpm_lit.data import to_uint8
+from ddpm_lit.data import sent_to, to_uint8
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.guidance import clipped
 from ddpm_lit.images import save_grid, save_npz, save_pictures
@@ -27,8 +27,10 @@ from ddpm_lit.samplers import Predict, Sampler, ddpm
 from ddpm_lit.sampling import Noise, sample
 from ddpm_lit.schedules import NoiseSchedule, kept_steps
 from ddpm_lit.team import Team
+from ddpm_lit.training import PART, seed_of
 
 __all__ = [
+    "DeviceNoise",
     "JOB",
     "check_output",
     "draw_images",
@@ -67,6 +69,7 @@ def make_pictures(
     progress: bool = False,
     tell: Callable[..., Predict] = partial,
     way: Callable[..., Tensor] = from_noise,
+    source: Callable[..., Callable[[], Tensor]] = Noise,
     **cond: Tensor,
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Batches of (numbers, uint8 pictures (B, C, H, W)), made in this process.
@@ -74,32 +77,38 @@ def make_pictures(
     Picture i is decided by (seed, i), up to the rounding of the network's sums.
     `sampler` and `clip` are the model's own when they are None; `cond[name]` has an
     entry for each possible number. `tell(model, **cond)` is how the model is told them,
-    `way(predict, schedule, **how)` how pictures come about; `partial` makes
-    both. Raises ValueError for pictures that are NaN.
+    `way(predict, schedule, **how)` how pictures come about; `partial` makes both.
+    `source(seed, numbers, size, device)` is where noise comes from, `Noise` or
+    `DeviceNoise`. Raises ValueError for pictures that are NaN.
 
     Explained in appendix D, Samples by the thousand.
     """
     where = next(iter(model.parameters()), torch.empty(0)).device
-    team = team or Team(where, training=False)
-    working, sampler = (
-        _working(model, team),
-        sampler or partial(ddpm, variance=model.variance),
-    )
+    calls = len(kept_steps(model.schedule.T, steps)) - 1
+    team = (team or Team(where, training=False)).for_job(model, len(numbers) * calls)
+    working = _working(model, team)
+    sampler = sampler or partial(ddpm, variance=model.variance)
     bar = tqdm(total=len(numbers), unit="image", disable=None if progress else True)
     with bar:
         for start in range(0, len(numbers), batch_size):
             part = numbers[start : start + batch_size]
-            told = {k: team.place(v[list(part)]) for k, v in cond.items()}
+            made_of = [*part, *[part[-1]] * _missing(team, len(part), batch_size)]
+            told = {k: team.place(v[made_of]) for k, v in cond.items()}
             predict = tell(working, **told)
             if model.clip if clip is None else clip:
                 predict = clipped(predict, model.schedule)
-            noise = Noise(seed, part, model.size, team.device)
+            noise = source(seed, made_of, model.size, team.device)
             how: dict[str, Any] = {"steps": steps, "sampler": sampler, "noise": noise}
-            like = torch.empty((len(part), *model.size), device="meta")
+            like = torch.empty((len(made_of), *model.size), device="meta")
             with team.threads(model.net, like):
                 made = way(predict, model.schedule, **how)
-            yield part, to_uint8(made).cpu()
+            yield part, to_uint8(made[: len(part)]).cpu()
             bar.update(len(part))
+
+
+def _missing(team: Team, count: int, batch_size: int) -> int:
+    """How many pictures a last batch lacks, where another shape is compiled anew."""
+    return batch_size - count if team.speed.compile else 0
 
 
 def _working(model: Denoiser, team: Team) -> Any:
@@ -132,6 +141,39 @@ def draw_images(model: Denoiser, count: int, **how: Any) -> Tensor:
         for numbers, pictures in part:
             whole[list(numbers)] = pictures
     return whole
+
+
+# chapters/83-many-samples.md
+class DeviceNoise:
+    """Standard normal noise drawn on the device, sixty-four examples to a source.
+
+    Example i follows from (seed, i) and the kind of device. Calling it draws
+    (len(numbers), *size).
+
+    Explained in appendix D, Samples by the thousand.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        numbers: Sequence[int],
+        size: tuple[int, ...],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.size, self.device = size, torch.device(device)
+        parts = sorted({i // PART for i in numbers})
+        self.sources = [
+            torch.Generator(self.device).manual_seed(seed_of("part", seed, part))
+            for part in parts
+        ]
+        first = {part: PART * k for k, part in enumerate(parts)}
+        rows = torch.tensor([first[i // PART] + i % PART for i in numbers])
+        self.rows = sent_to(rows, self.device)
+
+    def __call__(self) -> Tensor:
+        size, where = (PART, *self.size), self.device
+        drawn = [torch.randn(size, generator=s, device=where) for s in self.sources]
+        return torch.cat(drawn)[self.rows]
 
 
 # chapters/83-many-samples.md
@@ -238,7 +280,7 @@ def _job(model: Denoiser, how: dict[str, Any]) -> dict[str, Any]:
     told = {k: v for k, v in how.items() if isinstance(v, Tensor)}
     betas = {"betas": model.schedule.beta}
     sampler = how.get("sampler") or partial(ddpm, variance=model.variance)
-    given = {name: how[name] for name in ("tell", "way") if name in how}
+    given = {name: how[name] for name in ("tell", "way", "source") if name in how}
     clip, steps = how.get("clip"), how.get("steps")
     visited = kept_steps(model.schedule.T, steps)  # refuses what cannot be
     return {

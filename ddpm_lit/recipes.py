@@ -459,7 +459,8 @@ class Recipe:
 def presets() -> dict[str, Recipe]:
     """Complete recipes by name: cifar10 (Ho et al. 2020), fashion-mnist, mnist, digits.
 
-    Their runs go to runs/NAME.
+    book-fashion and book-mnist are those of the small models that come with the
+    package. The runs go to runs/NAME.
 
     Explained in appendix E, A run that loses nothing.
     """
@@ -490,8 +491,27 @@ def presets() -> dict[str, Recipe]:
         **smaller, data="mnist", flips=False, train_steps=100_000, out="runs/mnist"
     )
     fashion = mnist.changed(data="fashion-mnist", out="runs/fashion-mnist")
+    shipped = Recipe().changed(
+        data="fashion-mnist",
+        base_channels=16,
+        channel_multipliers=(1, 3, 4),
+        blocks_per_level=2,
+        attention_levels=(2,),
+        middle_attention=True,
+        objective="v",
+        labels=True,
+        batch_size=256,
+        train_steps=30_000,
+        learning_rate=2e-3,
+        warmup_steps=500,
+        flat_fraction=0.5,
+        ema_decay=0.9995,
+        out="runs/book-fashion",
+        save_every=5000,
+    )
     found = {"cifar10": cifar10, "fashion-mnist": fashion, "mnist": mnist}
-    return {**found, "digits": Recipe()}
+    found |= {"digits": Recipe(), "book-fashion": shipped}
+    return {**found, "book-mnist": shipped.changed(data="mnist", out="runs/book-mnist")}
 
 
 def preset(name: str, **changes: Any) -> Recipe:

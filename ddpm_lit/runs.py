@@ -745,7 +745,7 @@ def _show_samples(
         seed=seed,
         batch_size=recipe.share(team.size),  # as many as training has room for
         steps=min(250, state.denoiser.schedule.T),
-        team=Team(team.device, team.launch, replace(team.speed, compile=False), False),
+        team=Team(team.device, team.launch, replace(team.speed, compile=False)),
         **told,
     )
     place = run.folder / "samples.png"

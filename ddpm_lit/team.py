@@ -4,6 +4,8 @@
 
 """The processes that train together, as a launcher starts them."""
 
+import copy
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,7 +22,15 @@ from ddpm_lit.networks.fast import decided, fast_arithmetic, fitting_threads, qu
 from ddpm_lit.recipes import Speed
 from ddpm_lit.tape import Replayed
 
-__all__ = ["LAUNCH", "Launch", "PATIENCE", "Team", "join_team", "read_launch"]
+__all__ = [
+    "LAUNCH",
+    "LONG_WORK",
+    "Launch",
+    "PATIENCE",
+    "Team",
+    "join_team",
+    "read_launch",
+]
 
 # chapters/82-team.md
 LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -65,6 +75,9 @@ def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
 
 
 # chapters/82-team.md
+LONG_WORK = 3e16  # parameters x pixels x calls: what pays for compiling
+
+
 class Team(Machine):
     """Processes, `size` of them, this one number `rank`; one alone talks to nobody.
 
@@ -104,6 +117,17 @@ class Team(Machine):
             return net
         ids = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(net, ids, gradient_as_bucket_view=True)
+
+    def for_job(self, model: Any, calls: int) -> "Team":
+        """The same for a job of so many calls, each of one example.
+
+        The open switch `compile` is decided by how much work that is.
+        """
+        fitting, count = copy.copy(self), sum(p.numel() for p in model.parameters())
+        long = count * math.prod(model.size[1:]) * calls > LONG_WORK
+        fitting.training = False
+        fitting.speed = decided(self.asked, self.device, long)
+        return fitting
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         """bfloat16 and tf32 as `speed` wants."""

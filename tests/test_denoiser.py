@@ -267,7 +267,8 @@ def test_a_state_knows_when_it_is_lost_and_a_step_moves_every_weight():
     before = [p.clone() for p in state.denoiser.parameters()]
     order = Shuffle(20, 0)
     batch = draw_batch(load_digits(), order, 0, state.denoiser, Optim(4, 8), CPU)
-    loss, norm = update(state, batch, state.denoiser, Optim(4, 8), CPU)
+    given = (batch.x, batch.t, batch.noise)
+    loss, norm = update(state, state.denoiser, Optim(4, 8), CPU, *given)
     assert state.step == 1 and loss > 0 and norm > 0 and state.is_finite()
     pairs = zip(before, state.denoiser.parameters(), strict=True)
     assert all(not torch.equal(a, b) for a, b in pairs)

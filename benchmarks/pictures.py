@@ -36,7 +36,7 @@ from ddpm_lit.recipes import DataConfig
 from ddpm_lit.samplers import ddim
 from ddpm_lit.team import Team
 
-ROWS = ((10, 1.0), (10, 1.5), (25, 1.0), (25, 1.5), (50, 1.0), (50, 1.5), (250, 1.0))
+ROWS = ((10, 1.0), (10, 1.5), (25, 1.0), (25, 1.5), (50, 1.0))  # calls, guidance
 
 
 class Judge(nn.Module):

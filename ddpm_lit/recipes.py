@@ -318,6 +318,7 @@ class Speed:
     bit_dropout: bool | None = setting(None, "dropout from 16 random bits")
     fused_adam: bool | None = setting(None, "Adam in one kernel")
     data_on_device: bool | None = setting(None, "the data set on the device")
+    plain_norm: bool | None = setting(None, "norms in plain operations, to be fused")
     graph: bool | None = setting(None, "a whole step recorded once and repeated")
 
     def __post_init__(self) -> None:
@@ -501,7 +502,7 @@ def presets() -> dict[str, Recipe]:
         objective="v",
         labels=True,
         batch_size=256,
-        train_steps=30_000,
+        train_steps=20_000,
         learning_rate=2e-3,
         warmup_steps=500,
         flat_fraction=0.5,

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 GPU = torch.device("cuda")
 
 
-def recipe(out: Path | str = "", **changes: Any) -> Recipe:
+def recipe(out: Path | str = "nowhere", **changes: Any) -> Recipe:
     """A small network with dropout, trained for a dozen steps."""
     return preset(
         "digits",

@@ -18,8 +18,11 @@ from torch.nn import functional as F
 
 from ddpm_lit.networks.unet import (
     AttentionBlock,
+    GroupNorm,
     ResidualBlock,
+    UNet,
     Upsample,
+    beside,
     repeat_and_convolve,
 )
 from ddpm_lit.recipes import Speed
@@ -28,9 +31,12 @@ __all__ = [
     "BitDropout",
     "SMALL_WORK",
     "decided",
+    "double_densely",
     "fast_arithmetic",
     "fitting_threads",
+    "join_densely",
     "plain_attention",
+    "plain_group_norm",
     "quicken",
     "subpixel_upsample",
 ]
@@ -45,16 +51,18 @@ def decided(speed: Speed, device: torch.device, long: bool = True) -> Speed:
     Explained in appendix B, The same numbers for less work.
     """
     gpu, cpu = device.type == "cuda", device.type == "cpu"
+    compiles = gpu and long and _can_compile(device)
     default = {
         "autocast": gpu and torch.cuda.is_bf16_supported(including_emulation=False),
         "tf32": gpu,
         "channels_last": gpu,
-        "compile": gpu and long and _can_compile(device),
+        "compile": compiles,
         "sdpa": not cpu,
         "subpixel": cpu,
         "bit_dropout": cpu,
         "fused_adam": gpu or cpu,
         "data_on_device": gpu,
+        "plain_norm": compiles if speed.compile is None else gpu and speed.compile,
         "graph": gpu,
     }
     chosen = {name: on for name, on in asdict(speed).items() if on is not None}
@@ -132,6 +140,65 @@ def plain_attention(
 
 
 # chapters/81-faster.md
+class _Join(torch.autograd.Function):
+    """`beside`, whose gradients have no gaps in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, skip: Tensor) -> Tensor:
+        ctx.width = h.shape[1]
+        return beside(h, skip)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        return g[:, : ctx.width].clone(), g[:, ctx.width :].clone()
+
+
+class _Double(torch.autograd.Function):
+    """Each pixel four times; the gradient is the sum of the four."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor) -> Tensor:
+        return F.interpolate(h, scale_factor=2.0, mode="nearest")
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        above, below = g[:, :, ::2], g[:, :, 1::2]
+        left = above[..., ::2] + below[..., ::2]
+        return left + above[..., 1::2] + below[..., 1::2]
+
+
+def join_densely(h: Tensor, skip: Tensor) -> Tensor:
+    """`beside`, with gradients that lie in memory as h and skip do.
+
+    Explained in appendix B, The same numbers for less work.
+    """
+    return _Join.apply(h, skip)
+
+
+def double_densely(h: Tensor, conv: nn.Conv2d) -> Tensor:
+    """`repeat_and_convolve`, with a gradient that lies in memory as h does.
+
+    Explained in appendix B, The same numbers for less work.
+    """
+    return conv(_Double.apply(h))
+
+
+def plain_group_norm(
+    h: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
+    """eq-group-norm of (B, C, H, W) in plain operations, whatever the layout.
+
+    At least in float32; for a compiler, which makes one kernel of them.
+
+    Explained in appendix B, The same numbers for less work.
+    """
+    rows = h.to(torch.promote_types(h.dtype, torch.float32)).unflatten(1, (groups, -1))
+    variance, mean = torch.var_mean(rows, (2, 3, 4), correction=0, keepdim=True)
+    even = ((rows - mean) * torch.rsqrt(variance + eps)).flatten(1, 2)
+    return even * weight[:, None, None] + bias[:, None, None]
+
+
+# chapters/81-faster.md
 def quicken(net: nn.Module, speed: Speed) -> nn.Module:
     """Let a network compute the same, up to rounding, by the switches of `speed`.
 
@@ -143,7 +210,11 @@ def quicken(net: nn.Module, speed: Speed) -> nn.Module:
     layout = torch.channels_last if speed.channels_last else torch.contiguous_format
     for part in net.modules():
         if isinstance(part, Upsample):
-            part.enlarge = subpixel_upsample if speed.subpixel else repeat_and_convolve
+            part.enlarge = _enlarge(speed)
+        elif isinstance(part, UNet):
+            part.join = join_densely if speed.channels_last else beside
+        elif isinstance(part, GroupNorm):
+            part.normalize = plain_group_norm if speed.plain_norm else F.group_norm
         elif isinstance(part, ResidualBlock):
             kind: Any = BitDropout if speed.bit_dropout else nn.Dropout
             part.dropout = kind(part.dropout.p).train(part.training)
@@ -154,6 +225,13 @@ def quicken(net: nn.Module, speed: Speed) -> nn.Module:
         if weight.ndim == 4:  # of a convolution
             weight.data = weight.data.contiguous(memory_format=layout)
     return net
+
+
+def _enlarge(speed: Speed) -> Any:
+    """How an image is doubled."""
+    if speed.subpixel:
+        return subpixel_upsample
+    return double_densely if speed.channels_last else repeat_and_convolve
 
 
 @contextmanager

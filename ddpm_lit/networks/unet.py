@@ -21,10 +21,12 @@ __all__ = [
     "AttentionBlock",
     "ConditionalUNet",
     "Downsample",
+    "GroupNorm",
     "NETWORKS",
     "ResidualBlock",
     "UNet",
     "Upsample",
+    "beside",
     "build_unet",
     "ho_init",
     "network",
@@ -67,6 +69,18 @@ def ho_init(layer: nn.Conv2d | nn.Linear, scale: float = 1.0) -> None:
         nn.init.zeros_(layer.bias)
 
 
+class GroupNorm(nn.GroupNorm):
+    """eq-group-norm of (B, C, H, W); `normalize` does it.
+
+    Explained in chapter 7, The U-Net.
+    """
+
+    normalize: Callable[..., Tensor] = staticmethod(F.group_norm)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.normalize(h, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class ResidualBlock(nn.Module):
     """(B, C_in, H, W) and time (B, time_dim) to (B, C_out, H, W), eq-residual.
 
@@ -84,10 +98,10 @@ class ResidualBlock(nn.Module):
         scale_shift: bool = False,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, c_in, eps=eps)
+        self.norm1 = GroupNorm(groups, c_in, eps=eps)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.time = nn.Linear(time_dim, c_out * (1 + scale_shift))
-        self.norm2 = nn.GroupNorm(groups, c_out, eps=eps)
+        self.norm2 = GroupNorm(groups, c_out, eps=eps)
         self.dropout: nn.Module = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.shortcut: nn.Module = nn.Identity()
@@ -128,7 +142,7 @@ class AttentionBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(groups, channels, eps=eps)
+        self.norm = GroupNorm(groups, channels, eps=eps)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         for part in self.qkv.weight.chunk(3):  # three maps in one matrix
@@ -211,6 +225,14 @@ class _Stage(nn.Module):
 
 
 # chapters/07-unet.md
+def beside(h: Tensor, skip: Tensor) -> Tensor:
+    """The channels of two pictures of one size, those of h first.
+
+    Explained in chapter 7, The U-Net.
+    """
+    return torch.cat([h, skip], dim=1)
+
+
 NETWORKS: dict[str, Any] = {}  # by the names that files use
 
 
@@ -235,6 +257,7 @@ class UNet(nn.Module):
 
     Config: type[UNetConfig] = UNetConfig  # what a file says of it
     act: Callable[..., Tensor] = staticmethod(F.silu)  # before the answer
+    join: Callable[..., Tensor] = staticmethod(beside)  # what comes, and a skip
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -271,7 +294,7 @@ class UNet(nn.Module):
             self.up.append(stages)
             if level > 0:
                 self.grow.append(self.larger(width))
-        self.norm_out = nn.GroupNorm(config.groups, width, eps=config.norm_eps)
+        self.norm_out = GroupNorm(config.groups, width, eps=config.norm_eps)
         answers = config.in_channels * (1 + config.learn_variance)
         self.conv_out = nn.Conv2d(width, answers, 3, padding=1)
         for layer in (first, second, self.conv_in):
@@ -319,7 +342,7 @@ class UNet(nn.Module):
         left = [*skips]
         for level, stages in enumerate(self.up):
             for stage in stages.children():
-                h = stage(torch.cat([h, left.pop()], dim=1), time)
+                h = stage(self.join(h, left.pop()), time)
             if level < len(self.grow):
                 h = self.grow[level](h, time)
         return self.conv_out(self.act(self.norm_out(h)))

@@ -5,6 +5,7 @@
 # pdf    the whole book as one PDF in _build
 # lab    JupyterLab, with the chapters opening as notebooks on double click
 # preview serve the book while it is written: a saved page shows at once
+# models   train the small models of the package again: minutes on a GPU
 # systems  train the small systems of chapter 22 again: an hour or two on one core
 # check  the fast gates alone        export  write ddpm_lit/ from the chapters
 # format bring chapters and tools into their canonical form
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: book pdf test mutants lab preview systems check export format bench clean
+.PHONY: book pdf test mutants lab preview models systems check export format bench clean
 
 book: $(VENV)/.build
 	@$(RUN) tools/book.py
@@ -46,6 +47,12 @@ lab: $(VENV)/.build
 
 preview: $(VENV)/.build
 	@$(RUN) tools/book.py --preview
+
+models: $(VENV)/.build
+	@for name in fashion mnist; do \
+	  $(VENV)/bin/ddpm-lit train --preset book-$$name --overwrite && \
+	  $(RUN) -c "from ddpm_lit.book.models import record_model; \
+	    print(record_model('runs/book-$$name', '$$name'))" || exit 1; done
 
 systems: $(VENV)/.build
 	@$(RUN) -c "from ddpm_lit.book.captions import record_parts; \

@@ -97,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-MODEL_HELP = "folder of a run or of a model, or hub:OWNER/MODEL"
+MODEL_HELP = "folder of a run or of a model, hub:OWNER/MODEL or book:fashion"
 # What data, objective and lesson say.
 DERIVED = (
     *("in_channels", "learn_variance"),
@@ -155,7 +155,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     start = parser.add_argument_group("where to start")
     source = start.add_mutually_exclusive_group()
     source.add_argument(
-        "--preset", metavar="NAME", help="digits, mnist, fashion-mnist or cifar10"
+        "--preset", metavar="NAME", help="digits, mnist, cifar10, book-fashion, ..."
     )
     source.add_argument(
         "--recipe", metavar="FILE", help="recipe.json, or the run, to do again"

@@ -52,6 +52,7 @@ from ddpm_lit.recipes import DataConfig, rgb
 __all__ = [
     "DOWNLOADS",
     "FORMAT",
+    "LABELS",
     "ROOM",
     "check_lost",
     "decode_pictures",
@@ -315,6 +316,18 @@ DOWNLOADS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+LABELS = {  # what those that are no digits show
+    "fashion-mnist": (
+        *("t-shirt", "trousers", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "boot"),
+    ),
+    "cifar10": (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+}
+
+
 def _fetch(name: str, file: str) -> Path:
     """The local path of a data set's file, downloaded when it is not there yet."""
     address, sums = DOWNLOADS[name]
@@ -407,7 +420,7 @@ def open_data(config: DataConfig, split: str = "train") -> Dataset:
         labels = read_idx(_fetch(name, f"{head}-labels-idx1-ubyte.gz")).long()
     cond = {"label": labels}
     found = Dataset(images, cond, name, identity_of(images, cond))
-    return _as_asked(found, config)
+    return _as_asked(replace(found, label_names=LABELS.get(name, ())), config)
 
 
 def _as_asked(data: Dataset, config: DataConfig) -> Dataset:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -591,8 +592,11 @@ def _hub_name(name: str) -> tuple[str, str | None]:
 def _local(name: str | Path, check: Callable[[Path], Any] | None = None) -> Path:
     """A path as it is; a name on the Hub is fetched into its cache.
 
-    Its small files are fetched and checked before the others.
+    Its small files are fetched and checked before the others. A model that comes with
+    the package is where that lies.
     """
+    if str(name).startswith("book:"):
+        return _shipped(str(name).removeprefix("book:"))
     if not str(name).startswith("hub:"):
         path = Path(name).expanduser()
         if not path.exists():
@@ -603,6 +607,18 @@ def _local(name: str | Path, check: Callable[[Path], Any] | None = None) -> Path
     fetch = partial(_ask_hub, "snapshot_download", repository, revision=revision)
     (check or _read_index)(Path(fetch(allow_patterns=["*.json"])))
     return Path(fetch(allow_patterns=["*.json", "*.txt", "*.safetensors", "*.bin"]))
+
+
+def _shipped(name: str) -> Path:
+    """The folder of a model that comes with the package."""
+    folder = Path(str(files("ddpm_lit.book")))
+    known = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    if name not in known:
+        raise FileNotFoundError(
+            f"book:{name} is no model of the book; choose "
+            f"{' or '.join(f'book:{each}' for each in known)}"
+        )
+    return folder / name
 
 
 def push_model(
@@ -788,7 +804,7 @@ def load_model(
     average: bool = True,
     net: nn.Module | None = None,
 ) -> Denoiser:
-    """The denoiser in a run, a checkpoint, a folder, or a name hub:OWNER/MODEL.
+    """The denoiser in a run, a checkpoint or a folder, or hub:OWNER/MODEL, or book:NAME.
 
     `average` chooses between the weights of a run; `net` takes those of your network.
     Raises OSError when there is no such model, ValueError when it cannot be used.

@@ -512,7 +512,9 @@ def presets() -> dict[str, Recipe]:
     )
     found = {"cifar10": cifar10, "fashion-mnist": fashion, "mnist": mnist}
     found |= {"digits": Recipe(), "book-fashion": shipped}
-    return {**found, "book-mnist": shipped.changed(data="mnist", out="runs/book-mnist")}
+    digits = {"data": "mnist", "batch_size": 128, "train_steps": 3000}
+    digits |= {"warmup_steps": 200, "out": "runs/book-mnist", "save_every": 500}
+    return {**found, "book-mnist": shipped.changed(**digits)}
 
 
 def preset(name: str, **changes: Any) -> Recipe:

@@ -269,7 +269,7 @@ def test_a_state_knows_when_it_is_lost_and_a_step_moves_every_weight():
     batch = draw_batch(load_digits(), order, 0, state.denoiser, Optim(4, 8), CPU)
     given = (batch.x, batch.t, batch.noise)
     loss, norm = update(state, state.denoiser, Optim(4, 8), CPU, *given)
-    assert state.step == 1 and loss > 0 and norm > 0 and state.is_finite()
+    assert loss > 0 and norm > 0 and state.is_finite()
     pairs = zip(before, state.denoiser.parameters(), strict=True)
     assert all(not torch.equal(a, b) for a, b in pairs)
     with torch.no_grad():

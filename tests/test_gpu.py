@@ -64,7 +64,9 @@ def after(**switches: Any) -> tuple[Tensor, list[Tensor]]:
 @pytest.mark.parametrize("switches", [{"accumulate": 2}, {"autocast": False}, {}])
 def test_a_recorded_step_is_the_same_step(switches):
     """Up to the rounding of the learning rate, which a tensor holds in float32."""
-    straight, taped = (after(compile=False, graph=on, **switches) for on in (0, 1))
+    straight, taped = (
+        after(compile=False, graph=on, **switches) for on in (False, True)
+    )
     torch.testing.assert_close(straight[0], taped[0], rtol=2e-3, atol=2e-4)
     for one, other in zip(straight[1], taped[1], strict=True):
         torch.testing.assert_close(one, other, rtol=0.05, atol=2e-4)

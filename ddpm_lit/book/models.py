@@ -13,14 +13,22 @@ from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.machine import Machine
 from ddpm_lit.models import CONFIG, read_model, save_model
 from ddpm_lit.recipes import Recipe, preset
-from ddpm_lit.runs import build_denoiser, lesson_of
+from ddpm_lit.runs import build_denoiser, lesson_of, read_run
 from ddpm_lit.training import State, fit
 
-__all__ = ["DIGITS", "LABELLED_DIGITS", "digits_model", "labelled_digits_model"]
+__all__ = [
+    "DIGITS",
+    "LABELLED_DIGITS",
+    "PACKAGE",
+    "digits_model",
+    "labelled_digits_model",
+    "record_model",
+]
 
 # chapters/88-drawing.md
 DIGITS = "../_build/models/digits"
 LABELLED_DIGITS = "../_build/models/labelled-digits"
+PACKAGE = "ddpm_lit/book"  # where the recorded ones are
 
 
 def _kept_model(folder: str | Path, recipe: Recipe, data: Dataset) -> Denoiser:
@@ -55,3 +63,16 @@ def labelled_digits_model(folder: str | Path = LABELLED_DIGITS) -> Denoiser:
     Explained in appendix I, How the book draws and moves.
     """
     return _kept_model(folder, preset("digits", labels=True), load_digits())
+
+
+def record_model(run: str | Path, name: str, package: str | Path = PACKAGE) -> Path:
+    """Put the averaged model of a run into the package, as book:`name`; its folder.
+
+    Weights keep half the digits, 11 bits of each. Raises as `read_run` does.
+
+    Explained in appendix I, How the book draws and moves.
+    """
+    model = read_run(Path(run))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.half()
+    return save_model(model, Path(package) / name)

@@ -804,7 +804,7 @@ def load_model(
     average: bool = True,
     net: nn.Module | None = None,
 ) -> Denoiser:
-    """The denoiser in a run, a checkpoint or a folder, or hub:OWNER/MODEL, or book:NAME.
+    """The denoiser in a run, a checkpoint or a folder; hub:OWNER/MODEL; or book:NAME.
 
     `average` chooses between the weights of a run; `net` takes those of your network.
     Raises OSError when there is no such model, ValueError when it cannot be used.

@@ -17,15 +17,19 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from small import small
 from torch import nn
 
+import ddpm_lit
 from ddpm_lit import hub
+from ddpm_lit.book.models import record_model
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.hub import from_diffusers, load_model, push_model, to_diffusers
 from ddpm_lit.models import save_model
 from ddpm_lit.networks.mlp import NoiseMLP
 from ddpm_lit.networks.unet import UNet
 from ddpm_lit.recipes import UNetConfig
+from ddpm_lit.runs import train
 from ddpm_lit.schedules import make_schedule
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -559,3 +563,34 @@ def test_a_device_that_is_not_here_is_named_first(ours, theirs, device):
 
 def test_an_empty_folder_is_no_model(tmp_path):
     refused(lambda: load_model(tmp_path), str(tmp_path / CONFIG), "missing")
+
+
+# ------------------------------------------------------------------ of the package
+
+
+def test_a_model_of_the_package_opens_by_name():
+    model = load_model("book:fashion")
+    assert model.size == (1, 28, 28) and model.conditions == ("label",)
+    assert model.net.config.label_names[7] == "sneaker"
+    assert sum(p.numel() for p in model.parameters()) <= 1_500_000
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    with pytest.raises(OSError, match="choose book:fashion"):
+        load_model("book:nothing")
+
+
+def test_the_models_of_the_package_are_small_and_in_half_precision():
+    folder = Path(ddpm_lit.__file__).parent / "book"
+    names = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    assert "fashion" in names
+    for name in names:
+        assert (folder / name / "model.safetensors").stat().st_size < 3_000_000
+
+
+def test_a_run_is_recorded_in_half_precision(tmp_path):
+    recipe = small(tmp_path / "run", train_steps=2, save_every=2)
+    trained = train(recipe, progress=False)
+    folder = record_model(tmp_path / "run", "name", tmp_path / "package")
+    assert folder == tmp_path / "package" / "name"
+    kept = load_model(folder)
+    for mine, theirs in zip(kept.parameters(), trained.parameters(), strict=True):
+        assert torch.equal(mine, theirs.half().float())

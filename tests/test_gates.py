@@ -75,6 +75,23 @@ def test_a_faulty_entry_is_named(book, entry, reason):
 BIB = "@book{%s,\n  title = {T},\n  year  = {1900}\n}\n\n"
 
 
+@pytest.mark.parametrize(
+    ("step", "problems"),
+    [
+        (r"$a = \frac{b}{ c } + d$", 0),
+        (r"$a = \displaystyle \frac{b}{c}\, .$", 0),
+        (r"$a = \frac{c}{b} + d$", 1),
+        (r"$a = b + c$", 0),
+    ],
+)
+def test_a_formula_that_an_algorithm_alone_prints_is_named(book, step, problems):
+    text = chapter_text(("", "x = 1")) + "\n$$\nq = \\frac{b}{c} \\, x\n$$ (eq-q)\n"
+    box = f"\n```{{admonition}} Algorithm 1\n:class: algorithm\n\n1. {step}\n```\n"
+    found = gates.algorithm_problems(chapters_of(book(c01_a=text + box)))
+    assert len(found) == problems
+    assert all("no numbered equation prints" in each for each in found)
+
+
 def test_a_source_of_an_equation_is_cited_by_a_chapter(book):
     """The ledger links to the citation, which must be on a page."""
     text = chapter_text(("check.eq-one", "assert True")) + EQUATION

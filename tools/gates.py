@@ -365,6 +365,42 @@ def contents_problems(chapters: list[Chapter], root: Path) -> list[str]:
     return problems
 
 
+ALGORITHM = re.compile(
+    r"^```\{admonition\}[^\n]*\n:class: algorithm\n(.*?)^```$", re.M | re.S
+)
+SPACES = re.compile(r"\s+|\\[,;!:]|\\(?:left|right|displaystyle)(?![a-z])")
+
+
+def algorithm_problems(chapters: list[Chapter]) -> list[str]:
+    """What an algorithm computes is printed in a numbered equation too, which is run."""
+    text = "\n".join(chapter.text for chapter in chapters)
+    numbered = re.findall(r"^\$\$\n((?:(?!^\$\$).)*)^\$\$ \(eq-", text, re.M | re.S)
+    printed, problems = "\n".join(SPACES.sub("", tex) for tex in numbered), []
+    for chapter in chapters:
+        for box in ALGORITHM.finditer(chapter.text):
+            for formula in re.finditer(r"\$([^$]+)\$", box[1]):
+                line = chapter.text.count("\n", 0, box.start(1) + formula.start()) + 1
+                problems += [
+                    f"{chapter.where(line)}: no numbered equation prints {term}; print "
+                    "it in one, which is run, or as one does"
+                    for term in outer_terms(SPACES.sub("", formula[1]))
+                    if re.search(r"\\(frac|lVert)", term) and term not in printed
+                ]
+    return problems
+
+
+def outer_terms(tex: str) -> list[str]:
+    """The sides and summands of a formula, outside of brackets."""
+    terms, depth = [""], 0
+    for letter in tex:
+        depth += (letter in "{(") - (letter in "})")
+        if depth == 0 and letter in "=+":
+            terms.append("")
+        else:
+            terms[-1] += letter
+    return [term.rstrip(".,;") for term in terms]
+
+
 def width_problems(chapters: list[Chapter]) -> list[str]:
     """Code lines fit the page: at most 88 characters."""
     return [
@@ -545,6 +581,7 @@ def main() -> int:
         "tags known": lambda: tag_problems(chapters),
         "figures captioned": lambda: caption_problems(chapters),
         "figures saved": lambda: figure_problems(chapters),
+        "algorithms restate equations": lambda: algorithm_problems(chapters),
         "code fits the page": lambda: width_problems(chapters),
         "chapters numbered": lambda: numbering_problems(chapters),
         "draws seeded": lambda: draw_problems(chapters),

@@ -185,6 +185,7 @@ class EMA:
             raise ValueError(f"ema decay {decay} is not in [0, 1)")
         self.model: Any = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
+        self.followed: tuple[Any, ...] = ()  # a model, and where its numbers lie
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, foreach: bool = True) -> None:
@@ -193,16 +194,26 @@ class EMA:
         `foreach` does so in one call for all of them.
         """
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averages: list[Tensor] = list(self.model.parameters())
-        new: list[Tensor] = list(model.parameters())
+        averages, new, buffers = self._places(model)
         if foreach:
             torch._foreach_lerp_(averages, new, 1 - decay)
         else:
             for average, value in zip(averages, new, strict=True):
                 average.lerp_(value, 1 - decay)
-        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+        for mine, theirs in buffers:
             mine.copy_(theirs)
         self.updates += 1
+
+    def _places(self, model: nn.Module) -> Any:
+        """The averages, what they follow, and pairs of buffers.
+
+        They are looked up once: to walk through a network takes longer than to average.
+        """
+        if not self.followed or self.followed[0] is not model:
+            averages, new = list(self.model.parameters()), list(model.parameters())
+            pairs = zip(self.model.buffers(), model.buffers(), strict=True)
+            self.followed = model, (averages, new, list(pairs))
+        return self.followed[1]
 
 
 # chapters/08-training.md

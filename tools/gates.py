@@ -372,7 +372,7 @@ SPACES = re.compile(r"\s+|\\[,;!:]|\\(?:left|right|displaystyle)(?![a-z])")
 
 
 def algorithm_problems(chapters: list[Chapter]) -> list[str]:
-    """What an algorithm computes is printed in a numbered equation too, which is run."""
+    """What an algorithm computes is in a numbered equation too, which is run."""
     text = "\n".join(chapter.text for chapter in chapters)
     numbered = re.findall(r"^\$\$\n((?:(?!^\$\$).)*)^\$\$ \(eq-", text, re.M | re.S)
     printed, problems = "\n".join(SPACES.sub("", tex) for tex in numbered), []

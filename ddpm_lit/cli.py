@@ -305,8 +305,7 @@ def _add_chain(parser: argparse.ArgumentParser) -> None:
         "--noise",
         choices=("portable", "device"),
         default="portable",
-        help="the same on every device, or drawn on this one: faster for many pictures "
-        "and steps (portable)",
+        help="the same on all devices, or drawn on this one, for large jobs (portable)",
     )
     parser.add_argument(
         "--eta", metavar="X", type=float, help="share of noise in ddim, 0..1 (0)"
@@ -338,6 +337,8 @@ def _add_chain(parser: argparse.ArgumentParser) -> None:
     texts.add_argument("--hint", metavar="FILE", help="a picture for --control (none)")
     parser.add_argument("--clip", **switch, help="pictures to [-1, 1] (the model's)")
     parser.add_argument("--autocast", **switch, help="bfloat16 (the device decides)")
+    parser.add_argument("--compile", **switch, help="torch.compile (for large jobs)")
+    parser.add_argument("--graph", **switch, help="CUDA graphs (the device decides)")
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="decides every picture (0)"
     )
@@ -483,10 +484,10 @@ def run_edit(args: argparse.Namespace) -> None:
 def _edited(
     predict: "Predict", schedule: Any, *, noise: Any, picture: "Tensor", **how: Any
 ) -> "Tensor":
-    """Edits of one picture, as many as there are sources of noise."""
+    """Edits of one picture, as many as there are noises."""
     from ddpm_lit.editing import edit
 
-    x = picture.expand(len(noise.sources), *picture.shape[1:])
+    x = picture.expand(len(noise), *picture.shape[1:])
     return edit(predict, schedule, x, noise=noise, **how)
 
 
@@ -678,7 +679,7 @@ def _model_at_work(args: argparse.Namespace) -> Iterator[Any]:
     from ddpm_lit.recipes import Speed
     from ddpm_lit.team import join_team
 
-    speed = Speed(autocast=args.autocast)
+    speed = Speed(autocast=args.autocast, compile=args.compile, graph=args.graph)
     with join_team(args.device, speed, training=False) as team:
         model, system = team.in_turns(partial(_loaded, args, str(team.device)))
         yield model, team, system

@@ -74,7 +74,8 @@ def make_pictures(
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Batches of (numbers, uint8 pictures (B, C, H, W)), made in this process.
 
-    Picture i is decided by (seed, i), up to the rounding of the network's sums.
+    Picture i is decided by (seed, i), and the kind of device where its noise is drawn
+    there, up to the rounding of the network's sums.
     `sampler` and `clip` are the model's own when they are None; `cond[name]` has an
     entry for each possible number. `tell(model, **cond)` is how the model is told them,
     `way(predict, schedule, **how)` how pictures come about; `partial` makes both.
@@ -92,7 +93,10 @@ def make_pictures(
     with bar:
         for start in range(0, len(numbers), batch_size):
             part = numbers[start : start + batch_size]
-            made_of = [*part, *[part[-1]] * _missing(team, len(part), batch_size)]
+            made_of = [
+                *part,
+                *[part[-1]] * _missing(team, len(part), min(batch_size, len(numbers))),
+            ]
             told = {k: team.place(v[made_of]) for k, v in cond.items()}
             predict = tell(working, **told)
             if model.clip if clip is None else clip:
@@ -106,9 +110,9 @@ def make_pictures(
             bar.update(len(part))
 
 
-def _missing(team: Team, count: int, batch_size: int) -> int:
+def _missing(team: Team, count: int, usual: int) -> int:
     """How many pictures a last batch lacks, where another shape is compiled anew."""
-    return batch_size - count if team.speed.compile else 0
+    return usual - count if team.speed.compile else 0
 
 
 def _working(model: Denoiser, team: Team) -> Any:
@@ -169,6 +173,9 @@ class DeviceNoise:
         first = {part: PART * k for k, part in enumerate(parts)}
         rows = torch.tensor([first[i // PART] + i % PART for i in numbers])
         self.rows = sent_to(rows, self.device)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def __call__(self) -> Tensor:
         size, where = (PART, *self.size), self.device
@@ -280,7 +287,8 @@ def _job(model: Denoiser, how: dict[str, Any]) -> dict[str, Any]:
     told = {k: v for k, v in how.items() if isinstance(v, Tensor)}
     betas = {"betas": model.schedule.beta}
     sampler = how.get("sampler") or partial(ddpm, variance=model.variance)
-    given = {name: how[name] for name in ("tell", "way", "source") if name in how}
+    given = {name: how[name] for name in ("tell", "way") if name in how}
+    drawn = how.get("source", Noise) is DeviceNoise
     clip, steps = how.get("clip"), how.get("steps")
     visited = kept_steps(model.schedule.T, steps)  # refuses what cannot be
     return {
@@ -291,7 +299,14 @@ def _job(model: Denoiser, how: dict[str, Any]) -> dict[str, Any]:
         **_described("sampler", sampler),
         **{k: v for name, f in given.items() for k, v in _described(name, f).items()},
         "clip": model.clip if clip is None else clip,
+        **({"noise": f"drawn on {_kind(model)}"} if drawn else {}),
     }
+
+
+def _kind(model: Denoiser) -> str:
+    """The kind of device that a model is on."""
+    where = next(model.parameters(), torch.empty(0)).device
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
 
 
 def _described(name: str, function: Any) -> dict[str, Any]:

@@ -303,8 +303,8 @@ def rgb(colour: str) -> tuple[int, int, int]:
 class Speed:
     """Switches that change how fast numbers are made, and hardly the numbers.
 
-    None leaves the choice to the device. `compile` costs a minute before the first
-    step, so for sampling it waits for a large job, unless it is asked for.
+    None leaves the choice to the device. `compile` costs a minute or two at first, so
+    for sampling it waits for a large job, unless it is asked for.
 
     Explained in appendix B, The same numbers for less work.
     """
@@ -460,8 +460,8 @@ class Recipe:
 def presets() -> dict[str, Recipe]:
     """Complete recipes by name: cifar10 (Ho et al. 2020), fashion-mnist, mnist, digits.
 
-    book-fashion and book-mnist are those of the small models that come with the
-    package. The runs go to runs/NAME.
+    book-fashion and book-mnist are small and told labels; the model of the first comes
+    with the package. The runs go to runs/NAME.
 
     Explained in appendix E, A run that loses nothing.
     """

@@ -739,13 +739,14 @@ def _show_samples(
         x, told = team.place(x), {k: team.place(v) for k, v in told.items()}
         t = torch.ones(count, dtype=torch.int64, device=team.device)
         told = lesson(Batch(x, t, x, told), Draw(seed, 0, 0, count, team)).cond
+    plain = {"compile": False, "plain_norm": False}  # a sheet does not pay for it
     images = draw_images(
         state.ema.model,
         count,
         seed=seed,
         batch_size=recipe.share(team.size),  # as many as training has room for
         steps=min(250, state.denoiser.schedule.T),
-        team=Team(team.device, team.launch, replace(team.speed, compile=False)),
+        team=Team(team.device, team.launch, replace(team.speed, **plain)),
         **told,
     )
     place = run.folder / "samples.png"

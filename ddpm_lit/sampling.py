@@ -77,6 +77,9 @@ class Noise:
             torch.Generator().manual_seed(seed_of("example", seed, i)) for i in numbers
         ]
 
+    def __len__(self) -> int:
+        return len(self.sources)
+
     def __call__(self) -> Tensor:
         drawn = torch.stack([torch.randn(self.size, generator=s) for s in self.sources])
         if self.device.type == "cuda":

@@ -60,7 +60,9 @@ class Replayed:
     """A function of tensors, recorded for each of their shapes and then repeated.
 
     The first `watched` calls run as they are. A function that cannot be recorded goes
-    on so, and one line says it. Gradients of what is given are not recorded.
+    on so, and one line says it; when it draws random numbers, torch may refuse even
+    that. Gradients of what is given are not recorded, and neither is a call with
+    anything but tensors. All else that it reads must stay where it lies in memory.
 
     Explained in appendix B, The same numbers for less work.
     """
@@ -72,9 +74,8 @@ class Replayed:
         self.takes: dict[Any, _Take] = {}
 
     def __call__(self, *given: Tensor, **named: Tensor) -> Any:
-        inputs = [*given, *named.values()]
-        learns = torch.is_grad_enabled()
-        if learns and any(x.requires_grad for x in inputs):
+        inputs, learns = [*given, *named.values()], torch.is_grad_enabled()
+        if any(not isinstance(x, Tensor) or x.requires_grad & learns for x in inputs):
             return self.function(*given, **named)
         key = (learns, *named, *((x.shape, x.dtype, x.stride()) for x in inputs))
         if key not in self.takes:
@@ -100,14 +101,14 @@ class Replayed:
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             print(
-                f"a step cannot be recorded, and runs as it is (graph = false says so "
-                f"from the start): {reason}",
+                f"a step cannot be recorded, and runs as it is (switch graph off to "
+                f"have it so from the start): {reason}",
                 file=sys.stderr,
             )
 
 
 def _copied(found: Any) -> Any:
-    """A tensor, or a tuple of some, that the next repetition leaves alone."""
+    """A tensor, a tuple of some, or nothing, that the next repetition leaves alone."""
     if isinstance(found, Tensor):
         return found.clone()
-    return tuple(map(_copied, found))
+    return None if found is None else tuple(map(_copied, found))

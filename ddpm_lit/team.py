@@ -75,7 +75,7 @@ def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
 
 
 # chapters/82-team.md
-LONG_WORK = 3e16  # parameters x pixels x calls: what pays for compiling
+LONG_WORK = 3e16  # parameters x pixels x calls: more is taken to pay for compiling
 
 
 class Team(Machine):
@@ -112,7 +112,7 @@ class Team(Machine):
         if self.speed.compile:
             net = torch.compile(net)  # type: ignore[assignment]
         if not self.training:
-            return Replayed(net) if self.speed.graph else net
+            return _taped(net) if self.speed.graph else net
         if self.size == 1 or not any(p.requires_grad for p in net.parameters()):
             return net
         ids = [self.device] if self.device.type == "cuda" else None
@@ -215,6 +215,14 @@ class Team(Machine):
         found: list[Any] = [None] * self.size
         distributed.all_gather_object(found, value, self.words)
         return found
+
+
+def _taped(net: nn.Module) -> Callable[..., Any]:
+    """A network that is recorded, where nobody wants gradients of it."""
+    taped = Replayed(net)
+    return lambda *given, **told: (net if torch.is_grad_enabled() else taped)(
+        *given, **told
+    )
 
 
 # chapters/82-team.md

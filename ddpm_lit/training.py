@@ -185,7 +185,7 @@ class EMA:
             raise ValueError(f"ema decay {decay} is not in [0, 1)")
         self.model: Any = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
-        self.followed: tuple[Any, ...] = ()  # a model, and where its numbers lie
+        self.followed: tuple[Any, ...] = ()  # two models, and where their numbers lie
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, foreach: bool = True) -> None:
@@ -209,11 +209,11 @@ class EMA:
 
         They are looked up once: to walk through a network takes longer than to average.
         """
-        if not self.followed or self.followed[0] is not model:
+        if not self.followed or self.followed[:2] != (self.model, model):
             averages, new = list(self.model.parameters()), list(model.parameters())
             pairs = zip(self.model.buffers(), model.buffers(), strict=True)
-            self.followed = model, (averages, new, list(pairs))
-        return self.followed[1]
+            self.followed = self.model, model, (averages, new, list(pairs))
+        return self.followed[2]
 
 
 # chapters/08-training.md
@@ -268,6 +268,7 @@ def update(
     x: Tensor,
     t: Tensor,
     noise: Tensor,
+    /,
     **cond: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One step of Algorithm 1; returns loss and gradient norm, not looked at.
@@ -338,7 +339,9 @@ def fit(
     check_shares(optim, machine)
     net = state.denoiser.net
     working = state.denoiser.with_net(machine.wrap(net))
-    step = machine.recorded(partial(update, state, working, optim, machine))
+    step: Any = partial(update, state, working, optim, machine)
+    if all(isinstance(group["lr"], Tensor) for group in state.adam.param_groups):
+        step = machine.recorded(step)
     order, model = Shuffle(len(data), optim.seed), state.denoiser
     while state.step < optim.train_steps:
         set_rate(state.adam, learning_rate(state.step, optim))

@@ -46,7 +46,8 @@ __all__ = [
 def decided(speed: Speed, device: torch.device, long: bool = True) -> Speed:
     """The same with every open switch decided for `device`.
 
-    `long` work, such as training, is worth the minute that compiling takes.
+    `long` work, such as training, is worth the time that compiling takes. Raises
+    ValueError for a graph on a device that has none.
 
     Explained in appendix B, The same numbers for less work.
     """
@@ -65,6 +66,8 @@ def decided(speed: Speed, device: torch.device, long: bool = True) -> Speed:
         "plain_norm": compiles if speed.compile is None else gpu and speed.compile,
         "graph": gpu,
     }
+    if speed.graph and not gpu:
+        raise ValueError(f"graph needs a GPU that runs CUDA, and this is {device}")
     chosen = {name: on for name, on in asdict(speed).items() if on is not None}
     return Speed(**{**default, **chosen})
 
@@ -188,14 +191,15 @@ def plain_group_norm(
 ) -> Tensor:
     """eq-group-norm of (B, C, H, W) in plain operations, whatever the layout.
 
-    At least in float32; for a compiler, which makes one kernel of them.
+    At least in float32, then as precise as the weights; for a compiler, which fuses it.
 
     Explained in appendix B, The same numbers for less work.
     """
     rows = h.to(torch.promote_types(h.dtype, torch.float32)).unflatten(1, (groups, -1))
     variance, mean = torch.var_mean(rows, (2, 3, 4), correction=0, keepdim=True)
     even = ((rows - mean) * torch.rsqrt(variance + eps)).flatten(1, 2)
-    return even * weight[:, None, None] + bias[:, None, None]
+    found = even * weight[:, None, None] + bias[:, None, None]
+    return found.to(torch.promote_types(weight.dtype, bias.dtype))
 
 
 # chapters/81-faster.md

@@ -74,9 +74,9 @@ def pick_device(name: str) -> torch.device:
         raise ValueError("device 'meta' holds no numbers; choose cpu or a GPU")
     try:
         device = torch.device(name)
+        torch.empty(1, device=device)
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # streams and seeds are the current one's
-        torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {name!r} cannot be used here: {reason}") from None

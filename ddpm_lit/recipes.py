@@ -460,8 +460,8 @@ class Recipe:
 def presets() -> dict[str, Recipe]:
     """Complete recipes by name: cifar10 (Ho et al. 2020), fashion-mnist, mnist, digits.
 
-    book-fashion and book-mnist are small and told labels; the model of the first comes
-    with the package. The runs go to runs/NAME.
+    book-fashion and book-mnist are small and told labels; their models come with the
+    package. The runs go to runs/NAME.
 
     Explained in appendix E, A run that loses nothing.
     """

@@ -296,3 +296,14 @@ def test_every_page_shows_what_is_kept(site):
                 for outputs in (cell.outputs, entry["outputs"])
             )
             assert shown.split() == ran.split(), f"{chapter.path.name}: {cell.id}"
+
+
+def test_results_with_other_weights_in_the_package_are_not_kept(tmp_path):
+    weights = tmp_path / "ddpm_lit" / "book" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"one")
+    before = results.package(tmp_path)
+    (weights.parent / "module.pyc").write_bytes(b"of no account")
+    assert results.package(tmp_path) == before
+    weights.write_bytes(b"two")
+    assert results.package(tmp_path) != before

@@ -45,10 +45,13 @@ def is_current(stamp: Path, value: str) -> bool:
 
 def package(root: Path) -> str:
     """What results depend on besides the chapter, as one value: the package that it
-    imports and the pinned versions."""
-    return digest(
-        [*(root / "ddpm_lit").rglob("*.py"), *root.glob("constraints.txt")], root
-    )
+    imports, with the weights and data in it, and the pinned versions."""
+    held = [
+        path
+        for path in (root / "ddpm_lit").rglob("*")
+        if path.is_file() and path.suffix not in (".pyc", ".pyo")
+    ]
+    return digest([*held, *root.glob("constraints.txt")], root)
 
 
 def key(chapter: Chapter) -> str:

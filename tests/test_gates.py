@@ -186,6 +186,16 @@ def test_a_docstring_names_equations_that_are_there(book):
     assert problem.endswith("no equation is labelled eq-nowhere")
 
 
+def test_a_docstring_begins_in_words(book):
+    text = chapter_text(("check.eq-one", "assert 1 == 1")) + EQUATION
+    cell = ("export.one", 'def f() -> None:\n    """eq-one of nothing."""')
+    root = book(c01_a=text, c02_b=chapter_text(cell))
+    [problem] = gates.equation_problems(chapters_of(root))
+    assert problem.endswith(
+        "of f begins with a label, which its page turns into a number; begin in words"
+    )
+
+
 def test_a_chapter_must_be_in_the_contents_and_in_order(book):
     cell = chapter_text(("", "x = 1"))
     root = book(c01_a=cell, c02_b=cell, c03_c=cell)

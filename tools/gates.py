@@ -106,6 +106,16 @@ def equation_problems(chapters: list[Chapter]) -> list[str]:
                 for match in named
                 if cell.tagged("export") and match[0] not in labels
             ]
+            problems += [
+                f"{chapter.where(cell.line + node.lineno)}: the docstring of "
+                f"{node.name} begins with a label, which its page turns into a number; "
+                "begin in words"
+                for node in ast.parse(cell.source).body
+                if cell.tagged("export")
+                and isinstance(node, ast.FunctionDef | ast.ClassDef)
+                and (ast.get_docstring(node) or "").startswith("eq-")
+                and not node.name.startswith("_")
+            ]
     return problems
 
 

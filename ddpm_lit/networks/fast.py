@@ -189,7 +189,7 @@ def double_densely(h: Tensor, conv: nn.Conv2d) -> Tensor:
 def plain_group_norm(
     h: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:
-    """eq-group-norm of (B, C, H, W) in plain operations, whatever the layout.
+    """Group norm of (B, C, H, W), eq-group-norm, in plain operations, in any layout.
 
     At least in float32, then as precise as the weights; for a compiler, which fuses it.
 

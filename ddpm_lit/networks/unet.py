@@ -70,7 +70,7 @@ def ho_init(layer: nn.Conv2d | nn.Linear, scale: float = 1.0) -> None:
 
 
 class GroupNorm(nn.GroupNorm):
-    """eq-group-norm of (B, C, H, W); `normalize` does it.
+    """Group norm of (B, C, H, W), eq-group-norm; `normalize` does it.
 
     Explained in chapter 7, The U-Net.
     """

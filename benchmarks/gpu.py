@@ -119,12 +119,11 @@ def rated(rows: dict[str, Any], batch: int, ceiling: float) -> dict[str, Any]:
     return rows
 
 
-def models(out: Path, steps: int | None = None) -> dict[str, Any]:
+def models(out: Path) -> dict[str, Any]:
     """The small models: trained by their presets, scored, and left beside the file."""
     found: dict[str, Any] = {}
     for name in ("book-fashion", "book-mnist"):
         recipe = preset(name, out=str(out.parent / name), samples=0, tensorboard=False)
-        recipe = recipe.changed(train_steps=steps) if steps else recipe
         began = time.perf_counter()
         model = train(recipe, progress=False, overwrite=True)
         seconds = time.perf_counter() - began
@@ -303,13 +302,13 @@ def main() -> None:
     ceiling = found["ceiling GFLOP/s"]["bfloat16"]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     phases: dict[str, tuple[float, Callable[[], Any]]] = {  # seconds that it takes
-        "models": (150, partial(models, args.out)),
         "training": (110, partial(training, ceiling)),
         "sampling": (30, sampling),
         "small": (60, small),
         "profile": (25, profile),
         "large job": (100, large_job),
         "scaling": (90, partial(scaling, ceiling)),
+        "models": (450, partial(models, args.out)),
         "ablation": (300, partial(ablation, ceiling)),
     }
     for name, (needs, phase) in phases.items():

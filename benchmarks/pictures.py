@@ -90,7 +90,6 @@ def train_judge(data: Dataset, device: torch.device, epochs: int = 8) -> Judge:
 
 def made(model: Denoiser, count: int, steps: int, scale: float, team: Team) -> Tensor:
     """Pictures uint8 (count, 1, 28, 28) by DDIM, of each label as many."""
-    tell = partial(guided, scale=scale)
     rows = make_pictures(
         model,
         range(count),
@@ -98,7 +97,7 @@ def made(model: Denoiser, count: int, steps: int, scale: float, team: Team) -> T
         sampler=ddim,
         batch_size=1000,
         team=team,
-        tell=lambda predict, **cond: tell(predict, **cond),
+        tell=partial(guided, scale=scale),
         source=DeviceNoise,
         label=torch.arange(count) % 10,
     )

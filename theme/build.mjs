@@ -11,7 +11,7 @@ const common = { bundle: true, minify: true, logLevel: 'warning' };
 
 await build({
   ...common,
-  entryPoints: { render: 'src/render.tsx', serve: 'src/serve.ts' },
+  entryPoints: { render: 'src/site/render.tsx', serve: 'src/site/serve.ts' },
   outdir: 'dist',
   outExtension: { '.js': '.mjs' },
   platform: 'node',
@@ -21,7 +21,7 @@ await build({
   define: { 'process.env.NODE_ENV': '"production"' },
   // The code component of myst-to-react is replaced by our own; its highlighter
   // would be most of the bundle and is never called.
-  alias: { 'react-syntax-highlighter': './src/no-highlighter.ts' },
+  alias: { 'react-syntax-highlighter': './src/page/no-highlighter.ts' },
   // Some packages inside are CommonJS and look for `require` at run time.
   banner: {
     js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
@@ -30,7 +30,7 @@ await build({
 
 await build({
   ...common,
-  entryPoints: { book: 'src/client.ts', style: 'src/book.css' },
+  entryPoints: { book: 'src/page/client.ts', style: 'src/page/book.css' },
   outdir: 'dist/assets',
   platform: 'browser',
   format: 'esm',
@@ -45,7 +45,7 @@ await build({
 });
 
 mkdirSync('dist/assets', { recursive: true });
-copyFileSync('src/favicon.svg', 'dist/assets/favicon.svg');
+copyFileSync('src/page/favicon.svg', 'dist/assets/favicon.svg');
 copyFileSync(
   require.resolve('@fontsource-variable/source-serif-4/LICENSE'),
   'dist/assets/fonts/source-serif-4-LICENSE.txt',

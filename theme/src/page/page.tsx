@@ -2,13 +2,13 @@ import type { ReactNode } from 'react';
 import { ArticleProvider, SiteProvider, ThemeProvider } from '@myst-theme/providers';
 import { MyST } from 'myst-to-react';
 import { renderToStaticMarkup } from 'react-dom/server';
-import type { Node, Page } from './types';
-import { MODULES, type Site } from './site';
-import { PageProvider } from './context';
+import type { Node, Page } from '../site/types';
+import { MODULES, type Site } from '../site/site';
+import { PageProvider } from '../site/context';
 import { RENDERERS } from './nodes';
 import { TakeAway } from './takeaway';
 import { API, parts } from './toc';
-import { find, walk } from './tree';
+import { find, walk } from '../site/tree';
 
 /** Runs before anything is drawn: a remembered choice shows without a flash. */
 const EARLY_SCRIPT =

@@ -1,14 +1,14 @@
 // {ledger}: every labelled equation of the book, where it comes from, what computes it,
 // whether its print is run, and what its check measured when the book was built.
-import { measurements, type Measured } from './checks';
-import { usePage } from './context';
-import { citedIn, isRun, runAgainst, type Origin } from './facts';
-import { isPublic, type Identifier } from './identifiers';
-import type { Definition } from './python';
-import type { Site } from './site';
-import { WithTex } from './tex';
-import { find, walk } from './tree';
-import type { Node, Page, TocEntry } from './types';
+import { measurements, type Measured } from '../site/checks';
+import { usePage } from '../site/context';
+import { citedIn, isRun, runAgainst, type Origin } from '../site/facts';
+import { isPublic, type Identifier } from '../site/identifiers';
+import type { Definition } from '../site/python';
+import type { Site } from '../site/site';
+import { WithTex } from '../page/tex';
+import { find, walk } from '../site/tree';
+import type { Node, Page, TocEntry } from '../site/types';
 
 export interface Row {
   label: string;

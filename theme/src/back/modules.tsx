@@ -1,10 +1,10 @@
-import type { Page } from './types';
-import { MODULES, type Site } from './site';
-import type { Module, Part } from './package';
-import { highlight } from './code';
-import { DocWords } from './docstring';
+import type { Page } from '../site/types';
+import { MODULES, type Site } from '../site/site';
+import type { Module, Part } from '../site/package';
+import { highlight } from '../page/code';
+import { DocWords } from '../site/docstring';
 import { Modules } from './names';
-import { Frame, renderIn } from './page';
+import { Frame, renderIn } from '../page/page';
 import { publicNames, Reference, referenceId } from './reference';
 
 /** Colours may span lines: each line is given all the spans it lies in. */

@@ -60,7 +60,7 @@ function showShortcuts(): void {
 }
 
 function openSearch(): void {
-  void import('./search').then((module) => module.openSearch());
+  void import('../search/search').then((module) => module.openSearch());
 }
 
 function onKey(event: KeyboardEvent): void {

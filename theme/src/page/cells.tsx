@@ -1,14 +1,14 @@
 import type { ReactNode } from 'react';
 import { MyST } from 'myst-to-react';
-import type { Node } from './types';
-import { measured } from './checks';
-import { isRun } from './facts';
+import type { Node } from '../site/types';
+import { measured } from '../site/checks';
+import { isRun } from '../site/facts';
 import { Code } from './code';
-import { usePage } from './context';
+import { usePage } from '../site/context';
 import { isLive, Outputs } from './outputs';
-import { fileOf } from './package';
+import { fileOf } from '../site/package';
 import { ChapterList } from './toc';
-import { tagged } from './tree';
+import { tagged } from '../site/tree';
 import { UsedIn } from './uses-line';
 
 function Source({ node, isFolded, isExported }: {

@@ -5,7 +5,7 @@ import { remember } from './dom';
 import { keys } from './keys';
 import { previews } from './preview';
 
-import { liveFigures } from './live-client';
+import { liveFigures } from '../live/live-client';
 
 const root = document.documentElement;
 

@@ -1,6 +1,6 @@
-import { usePage } from './context';
-import type { Site } from './site';
-import type { TocEntry } from './types';
+import { usePage } from '../site/context';
+import type { Site } from '../site/site';
+import type { TocEntry } from '../site/types';
 
 export interface Part {
   title?: string;

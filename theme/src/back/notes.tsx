@@ -1,13 +1,13 @@
 // {errata} and {coverage}: the study notes that the book follows, seen from the book.
 import { basename } from 'node:path';
 import { MyST } from 'myst-to-react';
-import { recomputed } from './checks';
-import { usePage } from './context';
-import { NOTES, type Covered, type Erratum } from './facts';
-import type { Site } from './site';
-import { WithTex } from './tex';
-import { find, plainText } from './tree';
-import type { Node } from './types';
+import { recomputed } from '../site/checks';
+import { usePage } from '../site/context';
+import { NOTES, type Covered, type Erratum } from '../site/facts';
+import type { Site } from '../site/site';
+import { WithTex } from '../page/tex';
+import { find, plainText } from '../site/tree';
+import type { Node } from '../site/types';
 
 /** Entries by their note, in the order in which they stand. */
 function byNote<T>(entries: T[], noteOf: (entry: T) => number): [number, T[]][] {

@@ -1,10 +1,10 @@
 // {modules} and {names}: the package, by module and by name.
-import { usePage } from './context';
-import { DocWords } from './docstring';
-import { isPublic, type Identifier } from './identifiers';
-import { importsFrom } from './python';
-import { UsesLine } from './uses-line';
-import { fileOf, type Module } from './package';
+import { usePage } from '../site/context';
+import { DocWords } from '../site/docstring';
+import { isPublic, type Identifier } from '../site/identifiers';
+import { importsFrom } from '../site/python';
+import { UsesLine } from '../page/uses-line';
+import { fileOf, type Module } from '../site/package';
 
 function ModuleEntry({ module }: { module: Module }) {
   const { site } = usePage();

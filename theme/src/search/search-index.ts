@@ -1,11 +1,11 @@
 // What search looks through: one entry for each page, section, numbered equation,
 // figure, table, exercise, box, module and name of the package, and row of the back
 // matter. Written when the site is.
-import { accounts, sourceWords } from './ledger';
-import { withoutTex } from './tex';
-import { capital, find, isExercise, mathText } from './tree';
-import { slugPath, type Site } from './site';
-import type { Node, Page } from './types';
+import { accounts, sourceWords } from '../back/ledger';
+import { withoutTex } from '../page/tex';
+import { capital, find, isExercise, mathText } from '../site/tree';
+import { slugPath, type Site } from '../site/site';
+import type { Node, Page } from '../site/types';
 
 export interface Entry {
   kind: string;

@@ -1,5 +1,5 @@
 import type { ReactNode } from 'react';
-import { usePage } from './context';
+import { usePage } from '../site/context';
 
 export const LIVE = 'application/vnd.ddpm-lit.live+json';
 

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
-import type { Node, Page } from './types';
-import type { Site } from './site';
-import { walk } from './tree';
+import type { Node, Page } from '../site/types';
+import type { Site } from '../site/site';
+import { walk } from '../site/tree';
 
 const isCell = (node: Node) => node.kind === 'notebook-code';
 

@@ -6,10 +6,10 @@ import json from 'highlight.js/lib/languages/json';
 import makefile from 'highlight.js/lib/languages/makefile';
 import python from 'highlight.js/lib/languages/python';
 import yaml from 'highlight.js/lib/languages/yaml';
-import { usePage } from './context';
-import { definitionId } from './identifiers';
-import { definitions, freeNames } from './python';
-import type { Site } from './site';
+import { usePage } from '../site/context';
+import { definitionId } from '../site/identifiers';
+import { definitions, freeNames } from '../site/python';
+import type { Site } from '../site/site';
 
 const LANGUAGES = { bash, diff, ini, json, makefile, python, yaml };
 const ALIASES: Record<string, string> = {

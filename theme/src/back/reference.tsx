@@ -1,11 +1,11 @@
 // The reference above a module's source: each public name with its docstring.
 import { MyST } from 'myst-to-react';
-import { highlight } from './code';
-import { Docstring } from './docstring';
-import { isPublic, type Identifier } from './identifiers';
-import { UsesLine } from './uses-line';
-import type { Definition } from './python';
-import type { Site } from './site';
+import { highlight } from '../page/code';
+import { Docstring } from '../site/docstring';
+import { isPublic, type Identifier } from '../site/identifiers';
+import { UsesLine } from '../page/uses-line';
+import type { Definition } from '../site/python';
+import type { Site } from '../site/site';
 
 function Signature({ text }: { text: string }) {
   return (

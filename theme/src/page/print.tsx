@@ -1,6 +1,6 @@
 import { renderToStaticMarkup } from 'react-dom/server';
-import type { Page, TocEntry } from './types';
-import type { Site } from './site';
+import type { Page, TocEntry } from '../site/types';
+import type { Site } from '../site/site';
 import { Article, renderIn } from './page';
 import { parts } from './toc';
 

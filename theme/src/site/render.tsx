@@ -5,10 +5,10 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { basePath, bookRoot, setting } from './settings';
 import { Site } from './site';
-import { renderModule, renderModules } from './modules';
-import { renderMissing, renderPage } from './page';
-import { PRINT, renderPrint } from './print';
-import { identifierPreviews, searchIndex } from './search-index';
+import { renderModule, renderModules } from '../back/modules';
+import { renderMissing, renderPage } from '../page/page';
+import { PRINT, renderPrint } from '../page/print';
+import { identifierPreviews, searchIndex } from '../search/search-index';
 
 interface Rendered {
   href: string;

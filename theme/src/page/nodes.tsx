@@ -1,15 +1,15 @@
 import type { ReactNode } from 'react';
 import { DEFAULT_RENDERERS, MyST } from 'myst-to-react';
-import type { Node } from './types';
+import type { Node } from '../site/types';
 import { Block } from './cells';
 import { Code } from './code';
-import { usePage } from './context';
-import { isRun } from './facts';
-import { Ledger } from './ledger';
-import { Modules, Names } from './names';
-import { Coverage, Errata } from './notes';
+import { usePage } from '../site/context';
+import { isRun } from '../site/facts';
+import { Ledger } from '../back/ledger';
+import { Modules, Names } from '../back/names';
+import { Coverage, Errata } from '../back/notes';
 import { Outputs } from './outputs';
-import { capital, isExercise, plainText } from './tree';
+import { capital, isExercise, plainText } from '../site/tree';
 
 type Props = { node: Node };
 

@@ -1,8 +1,8 @@
 import { AnsiUp } from 'ansi_up';
 import katex from 'katex';
-import type { Node } from './types';
-import { usePage } from './context';
-import { LIVE, LiveFigure } from './live';
+import type { Node } from '../site/types';
+import { usePage } from '../site/context';
+import { LIVE, LiveFigure } from '../live/live';
 
 const WIDGET = 'application/vnd.jupyter.widget-view+json';
 const IMAGES = ['image/svg+xml', 'image/png', 'image/jpeg', 'image/gif'];

@@ -1,6 +1,6 @@
 // Search: fetched, with its index, when a reader first opens it.
 import MiniSearch, { type SearchResult } from 'minisearch';
-import { closeOnBackdrop, element, siteUrl } from './dom';
+import { closeOnBackdrop, element, siteUrl } from '../page/dom';
 import type { Entry } from './search-index';
 
 const LIMIT = 30;

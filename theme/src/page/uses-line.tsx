@@ -1,7 +1,7 @@
-import { usePage } from './context';
-import { fileOf } from './package';
-import { together, type Uses } from './uses';
-import type { Node } from './types';
+import { usePage } from '../site/context';
+import { fileOf } from '../site/package';
+import { together, type Uses } from '../site/uses';
+import type { Node } from '../site/types';
 
 /** "chapters 4, 6, 9 · posterior.py, sampling.py", every word a link. */
 export function UsesLine({ uses }: { uses: Uses }) {

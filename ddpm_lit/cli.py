@@ -87,12 +87,12 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON, and nothing else")
     export = verbs.add_parser("export", help="write a model in a form others read")
     export.add_argument("model", help=MODEL_HELP)
-    export.add_argument("out", help="folder to write")
+    export.add_argument("out", help="folder or file to write")
     export.add_argument(
         "--to",
         default="diffusers",
-        choices=("diffusers", "folder"),
-        help="diffusers' form, or a folder of this package (diffusers)",
+        choices=("diffusers", "folder", "onnx"),
+        help="diffusers' form, a folder of this package, or a file (diffusers)",
     )
     return parser
 
@@ -872,15 +872,16 @@ def run_info(args: argparse.Namespace) -> None:
 
 
 def run_export(args: argparse.Namespace) -> None:
-    """Write a model in diffusers' form, or as a folder of this package.
+    """Write a model in diffusers' form, as a folder of this package, or as ONNX.
 
     Explained in appendix H, The command line.
     """
-    from ddpm_lit.hub import load_model, to_diffusers
+    from ddpm_lit.hub import load_model, to_diffusers, to_onnx
     from ddpm_lit.models import save_model
 
-    write: Callable[..., Any] = to_diffusers if args.to == "diffusers" else save_model
-    write(load_model(args.model), args.out)
+    forms: dict[str, Callable[..., Any]]
+    forms = {"diffusers": to_diffusers, "folder": save_model, "onnx": to_onnx}
+    forms[args.to](load_model(args.model), args.out)
     print(f"wrote {args.out}")
 
 

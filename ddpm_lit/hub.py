@@ -5,7 +5,9 @@
 
 """Models in the forms of others: folders of the diffusers library, and the Hub."""
 
+import copy
 import json
+import logging
 import re
 import tempfile
 import warnings
@@ -56,6 +58,7 @@ __all__ = [
     "schedule_from_diffusers",
     "schedule_to_diffusers",
     "to_diffusers",
+    "to_onnx",
     "weights_from_diffusers",
     "weights_to_diffusers",
 ]
@@ -838,6 +841,120 @@ def _upgraded(about: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(image, list) or not isinstance(net, dict):
         raise ValueError("'image_size' or 'model' is missing")
     return {**new, "size": [net.get("in_channels"), *image]}
+
+
+# chapters/85-exchanging-weights.md
+def _examples(model: Denoiser, cond: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Two pictures' worth of all that a network is asked with, each by its name."""
+    known = {"label": torch.zeros(2, dtype=torch.int64)} | cond
+    unknown, missing = {*cond} - {*model.conditions}, {*model.conditions} - {*known}
+    if unknown:
+        raise ValueError(f"the network is told nothing called {min(unknown)!r}")
+    if missing:
+        raise ValueError(
+            f"the network is told {min(missing)!r}; give two examples by that name"
+        )
+    told = {name: known[name] for name in model.conditions}
+    pictures = {"z": torch.zeros(model.shape(2)), "t": torch.ones(2, dtype=torch.int64)}
+    return pictures | told
+
+
+class _InOrder(nn.Module):
+    """A network that is told its conditions in order: a file knows no keywords."""
+
+    def __init__(self, net: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.net, self.names = copy.deepcopy(net).cpu().float(), names
+
+    def forward(self, z: Tensor, t: Tensor, *told: Tensor) -> Tensor:
+        answer: Tensor = self.net(z, t, **dict(zip(self.names, told, strict=True)))
+        return answer
+
+
+# chapters/85-exchanging-weights.md
+def _halved(program: Any) -> None:
+    """Store the weights of an ONNX model in half precision where that loses nothing."""
+    from onnx import helper, numpy_helper
+
+    graph, casts, kept = program.graph, [], []
+    for weight in graph.initializer:
+        values = torch.from_numpy(numpy_helper.to_array(weight).copy())
+        half = values.half()
+        if values.dtype == torch.float32 and torch.equal(half.float(), values):
+            name = f"{weight.name}.half"
+            casts.append(helper.make_node("Cast", [name], [weight.name], to=1))
+            weight = numpy_helper.from_array(half.numpy(), name)
+        kept.append(weight)
+    nodes = [*casts, *graph.node]
+    for each in (*kept, *nodes, graph):  # notes of the exporter to itself
+        each.ClearField("metadata_props")
+    for name, parts in {"initializer": kept, "node": nodes, "value_info": []}.items():
+        graph.ClearField(name)
+        getattr(graph, name).extend(parts)
+
+
+def _about(model: Denoiser) -> dict[str, str]:
+    """What a file of ONNX says about its network, each as JSON."""
+    config = getattr(_unwrapped(model.net), "config", None)
+    about = {
+        "objective": model.objective,
+        "size": model.size,
+        "alpha_bar": model.schedule.alpha_bar.tolist(),
+        "variance": model.variance,
+        "clip": model.clip,
+        "label_names": getattr(config, "label_names", ()),
+        "null_label": getattr(config, "classes", None),
+    }
+    return {name: json.dumps(value) for name, value in about.items()}
+
+
+# chapters/85-exchanging-weights.md
+def to_onnx(model: Denoiser, file: str | Path, **cond: Tensor) -> Path:
+    """Write a model's network as one file of ONNX, for any number of pictures.
+
+    It is asked with `z` (B, *size) in float32, `t` (B,) in 1..T and each condition by
+    its name, and its `answer` is what the objective in its metadata explains. `cond`
+    are two examples of each condition; labels need none. Raises ValueError for a
+    condition without an example, for what is no network, and without the extra `onnx`.
+
+    Explained in appendix F, Exchanging weights.
+    """
+    net = _unwrapped(model.net)
+    if not isinstance(net, nn.Module):
+        raise ValueError("only a network can be written as ONNX, not a function")
+    asked = _examples(model, cond)
+    try:
+        import onnx
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ValueError("ONNX needs pip install 'ddpm_lit[onnx]'") from None
+    program = _written(_InOrder(net, model.conditions).eval(), asked)
+    _halved(program)
+    onnx.helper.set_model_props(program, _about(model))
+    write_whole(Path(file), lambda path: onnx.save(program, path))
+    return Path(file)
+
+
+def _written(net: nn.Module, asked: dict[str, Tensor]) -> Any:
+    """A network as torch's exporter writes it, with the number of pictures open."""
+    some = {0: "pictures"}
+    told = tuple(some for _ in range(len(asked) - 2))
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)  # it speaks of libraries that are not needed here
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        done: Any = torch.onnx.export(
+            net,
+            tuple(asked.values()),
+            dynamic_shapes=(some, some, told) if told else (some, some),
+            input_names=[*asked],
+            output_names=["answer"],
+            dynamo=True,
+            verbose=False,
+        )
+    logger.setLevel(before)
+    return done.model_proto
 
 
 # chapters/86-opening-systems.md

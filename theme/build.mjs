@@ -44,6 +44,18 @@ await build({
   assetNames: 'fonts/[name]',
 });
 
+// What runs a model is a script of its own, beside the page: no page waits for it.
+await build({
+  ...common,
+  entryPoints: { worker: 'src/model/worker.ts' },
+  outdir: 'dist/assets',
+  platform: 'browser',
+  format: 'esm',
+  target: ['chrome123', 'firefox120', 'safari17.5'],
+  loader: { '.wasm': 'file' },
+  assetNames: '[name]-[hash]',
+});
+
 mkdirSync('dist/assets', { recursive: true });
 copyFileSync('src/page/favicon.svg', 'dist/assets/favicon.svg');
 copyFileSync(

@@ -145,6 +145,8 @@ function outline(): void {
 
 themeToggle();
 liveFigures();
+const models = document.querySelectorAll<HTMLElement>('.model');
+if (models.length) void import('../model/model-client').then((room) => room.models(models));
 copyButtons();
 drawer();
 outline();

@@ -3,6 +3,7 @@ import katex from 'katex';
 import type { Node } from '../site/types';
 import { usePage } from '../site/context';
 import { LIVE, LiveFigure } from '../live/live';
+import { Model, ONNX } from '../model/model';
 
 const WIDGET = 'application/vnd.jupyter.widget-view+json';
 const IMAGES = ['image/svg+xml', 'image/png', 'image/jpeg', 'image/gif'];
@@ -12,6 +13,12 @@ interface MimeItem {
   path?: string;
 }
 type Bundle = Record<string, MimeItem | undefined>;
+
+/** Figures that a page brings to life, each with a still to begin with. */
+const PLAYED = [
+  [LIVE, LiveFigure],
+  [ONNX, Model],
+] as const;
 
 const ansi = new AnsiUp();
 ansi.use_classes = true;
@@ -59,9 +66,9 @@ function Mime({ data, alt }: { data: any; alt?: string }) {
   if (image) {
     const text = alt ?? alternative(data, bundle, image);
     const picture = <Picture item={bundle[image]!} mime={image} alt={text} />;
-    const live = read(LIVE);
-    if (live) return <LiveFigure json={live} still={picture} />;
-    return picture;
+    const [Played, json] = PLAYED.map(([mime, each]) => [each, read(mime)] as const)
+      .find(([, found]) => found) ?? [];
+    return Played && json ? <Played json={json} still={picture} /> : picture;
   }
   if (isWidget) return null;
   const html = read('text/html');
@@ -94,7 +101,10 @@ function Output({ data, alt }: { data: any; alt?: string }) {
 /** Has this cell shown a figure that lives on a page, with a still to begin with? */
 export function isLive(outputs: Node | undefined): boolean {
   const bundles: Bundle[] = (outputs?.children ?? []).map((each) => each.jupyter_data?.data ?? {});
-  return bundles.some((bundle) => bundle[LIVE] && IMAGES.some((mime) => bundle[mime]));
+  return bundles.some(
+    (bundle) =>
+      PLAYED.some(([mime]) => bundle[mime]) && IMAGES.some((mime) => bundle[mime]),
+  );
 }
 
 /** Does this widget view, or this output, leave anything to see on a page? */

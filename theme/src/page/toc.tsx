@@ -36,6 +36,9 @@ export function ChapterList() {
                   <span className="chapter-number">{entry.number}</span>
                   <span className="chapter-title">{entry.title}</span>
                   <span className="chapter-description">{entry.description}</span>
+                  {entry.thumbnail && (
+                    <img {...site.publish(entry.thumbnail)} alt="" loading="lazy" />
+                  )}
                 </a>
               </li>
             ))}

@@ -71,10 +71,13 @@ export class Site {
       const page = entry.slug ? pages.get(entry.slug) : undefined;
       if (!page) continue;
       entry.description = page.frontmatter.description;
+      entry.thumbnail = page.frontmatter.thumbnail;
       const prefix = page.frontmatter.numbering?.enumerator?.enumerator;
       entry.number = prefix?.endsWith('.%s') ? prefix.slice(0, -3) : undefined;
     }
-    const paths = new Set([...pages.values()].flatMap((page) => fileUrls(page.mdast)));
+    const shown = toc.flatMap((entry) => entry.thumbnail ?? []);
+    const inside = [...pages.values()].flatMap((page) => fileUrls(page.mdast));
+    const paths = new Set([...shown, ...inside]);
     const files = new Map<string, Buffer>();
     for (const path of paths) files.set(path, await get(cdn + path));
     return new Site(
@@ -152,7 +155,7 @@ export class Site {
   }
 
   /** Put generated content on the site under the hash of its bytes. */
-  publishContent(content: string, extension: string) {
+  publishContent(content: string | Buffer, extension: string) {
     const hash = createHash('sha256').update(content).digest('hex').slice(0, 20);
     return this.write(`${hash}${extension}`, Buffer.from(content));
   }

@@ -14,6 +14,7 @@ export interface Node {
 export interface Frontmatter {
   title?: string;
   description?: string;
+  thumbnail?: string;
   numbering?: { enumerator?: { enumerator?: string } };
 }
 
@@ -40,6 +41,8 @@ export interface TocEntry {
   /** The chapter's number, read from its numbering prefix. */
   number?: string;
   description?: string;
+  /** Address of the picture that stands for it. */
+  thumbnail?: string;
 }
 
 /** Something that can be referred to from another page. */

@@ -1,0 +1,128 @@
+// The chain from noise to pictures: the values of the package under their own names,
+// with arrays for tensors. A test compares its pictures with Python's.
+
+type Values = Float32Array;
+export interface Prediction {
+  x: Values;
+  noise: Values;
+}
+export type Predict = (z: Values, t: number) => Promise<Prediction>;
+export type Noise = () => Values;
+export type Sampler = (
+  predict: Predict,
+  z: Values,
+  t: number,
+  s: number,
+  alphaBar: number[],
+  noise: Noise,
+) => Promise<Values>;
+
+/** a x + b y, element by element. */
+const mix = (a: number, x: Values, b: number, y: Values): Values =>
+  x.map((each, i) => a * each + b * y[i]);
+
+const roots = (alphaBar: number): [number, number] => [
+  Math.sqrt(alphaBar),
+  Math.sqrt(1 - alphaBar),
+];
+
+const withNoise = (x: Values, z: Values, signal: number, spread: number): Prediction => ({
+  x,
+  noise: mix(1 / spread, z, -signal / spread, x),
+});
+
+/** What a network's answer says of z, by its objective. */
+export const MEANINGS: Record<
+  string,
+  (answer: Values, z: Values, alphaBar: number) => Prediction
+> = {
+  v(answer, z, alphaBar) {
+    const [signal, spread] = roots(alphaBar);
+    return { x: mix(signal, z, -spread, answer), noise: mix(spread, z, signal, answer) };
+  },
+  noise(answer, z, alphaBar) {
+    const [signal, spread] = roots(alphaBar);
+    return { x: mix(1 / signal, z, -spread / signal, answer), noise: answer };
+  },
+  x: (answer, z, alphaBar) => withNoise(answer, z, ...roots(alphaBar)),
+};
+
+/** Predictions moved away from those without the condition. */
+export const guided = (told: Prediction, not: Prediction, scale: number): Prediction => ({
+  x: mix(scale, told.x, 1 - scale, not.x),
+  noise: mix(scale, told.noise, 1 - scale, not.noise),
+});
+
+export const clipped = ({ x }: Prediction, z: Values, alphaBar: number): Prediction =>
+  withNoise(
+    x.map((each) => Math.min(1, Math.max(-1, each))),
+    z,
+    ...roots(alphaBar),
+  );
+
+export const ddim =
+  (eta: number): Sampler =>
+  async (predict, z, t, s, alphaBar, noise) => {
+    const [a, b] = [alphaBar[t], alphaBar[s]];
+    const found = await predict(z, t);
+    const v = (eta ** 2 * (1 - a / b) * (1 - b)) / (1 - a);
+    const moved = mix(Math.sqrt(b), found.x, Math.sqrt(1 - b - v), found.noise);
+    return v ? mix(1, moved, Math.sqrt(v), noise()) : moved;
+  };
+
+export const heun: Sampler = async (predict, z, t, s, alphaBar) => {
+  const angle = (u: number) => Math.atan2(...(roots(alphaBar[u]).reverse() as [number, number]));
+  const velocity = async (at: Values, u: number) => {
+    const [signal, spread] = roots(alphaBar[u]);
+    const { x, noise } = await predict(at, u);
+    return mix(signal, noise, -spread, x);
+  };
+  const h = angle(t) - angle(s);
+  const v = await velocity(z, t);
+  if (s === 0) return mix(Math.cos(h), z, -Math.sin(h), v);
+  return mix(1, z, -h / 2, mix(1, v, 1, await velocity(mix(1, z, -h, v), s)));
+};
+
+/** The same sampler, whose known pixels are put back after every step. */
+export const filled =
+  (sampler: Sampler, known: Values, mask: ArrayLike<number>): Sampler =>
+  async (predict, z, t, s, alphaBar, noise) => {
+    const moved = await sampler(predict, z, t, s, alphaBar, noise);
+    const [signal, spread] = roots(alphaBar[s]);
+    const here = s ? mix(signal, known, spread, noise()) : known;
+    return moved.map((each, i) => (mask[i] ? here[i] : each));
+  };
+
+/** To the nearest whole number, halves to the even one, as Python rounds. */
+const round = (value: number) =>
+  value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
+
+/** The steps that a chain visits, evenly spaced from T down to 0. */
+export const keptSteps = (T: number, count: number): number[] => [
+  ...Array.from({ length: count }, (_, k) => round(T - k * (T / count))),
+  0,
+];
+
+/** The share w of the way from a to b along the sphere. */
+export function slerp(a: Values, b: Values, w: number): Values {
+  const dot = (x: Values, y: Values) => x.reduce((sum, each, i) => sum + each * y[i], 0);
+  const angle = Math.acos(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)));
+  const share = (part: number) => Math.sin(part * angle) / Math.sin(angle);
+  return mix(share(1 - w), a, share(w), b);
+}
+
+/** Every z_s on the way from z at T down to 0. */
+export async function* chain(
+  predict: Predict,
+  alphaBar: number[],
+  z: Values,
+  sampler: Sampler,
+  steps: number,
+  noise: Noise,
+): AsyncGenerator<Values> {
+  const kept = keptSteps(alphaBar.length - 1, steps);
+  for (let k = 0; k < steps; k++) {
+    z = await sampler(predict, z, kept[k], kept[k + 1], alphaBar, noise);
+    yield z;
+  }
+}

@@ -1,0 +1,301 @@
+// Models at work in the page: what is asked of the worker, and what it answers, drawn.
+import { element, siteUrl } from '../page/dom';
+import type { About, Answer, Job } from './worker';
+
+const COUNT = 10;
+const COLUMNS = 5;
+const GAP = 2;
+const SCALES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
+const STEPS = [5, 10, 25, 50];
+const SAMPLERS: Job['sampler'][] = ['DDIM', 'ancestral', 'Heun'];
+
+let worker: Worker | undefined;
+let jobs = 0;
+
+const pause = () => new Promise((resolve) => setTimeout(resolve));
+
+/** One worker for all models of a page; made when the first is asked. */
+function theWorker(): Worker {
+  worker ??= new Worker(siteUrl('assets/worker.js'), { type: 'module' });
+  return worker;
+}
+
+/** Grey pictures with values in [-1, 1], in rows, on a canvas of their own size. */
+function paint(canvas: HTMLCanvasElement, z: Float32Array, [, height, width]: number[]): void {
+  const pen = canvas.getContext('2d')!;
+  const area = height * width;
+  for (let i = 0; i < z.length / area; i++) {
+    const image = pen.createImageData(width, height);
+    for (let at = 0; at < area; at++) {
+      const shade = (Math.min(1, Math.max(-1, z[i * area + at])) + 1) * 127.5;
+      image.data.set([shade, shade, shade, 255], 4 * at);
+    }
+    const [row, column] = [Math.floor(i / COLUMNS), i % COLUMNS];
+    pen.putImageData(image, column * (width + GAP), row * (height + GAP));
+  }
+}
+
+function sheet([, height, width]: number[]): HTMLCanvasElement {
+  const rows = COUNT / COLUMNS;
+  return element('canvas', {
+    width: String(COLUMNS * (width + GAP) - GAP),
+    height: String(rows * (height + GAP) - GAP),
+    role: 'img',
+    class: 'pixels',
+  });
+}
+
+/** The drawing pad: ink where the pointer or the keys have been. */
+class Pad {
+  readonly ink: Float32Array;
+  private readonly pen: CanvasRenderingContext2D;
+  private place: [number, number];
+  private isDown = false;
+
+  constructor(private readonly canvas: HTMLCanvasElement) {
+    const { width, height } = canvas;
+    this.ink = new Float32Array(width * height).fill(-1);
+    this.pen = canvas.getContext('2d')!;
+    this.place = [Math.round(width / 2), Math.round(height / 4)];
+    canvas.addEventListener('pointerdown', (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      this.touch(event);
+    });
+    canvas.addEventListener('pointermove', (event) => {
+      if (event.buttons) this.touch(event);
+    });
+    canvas.addEventListener('keydown', (event) => this.key(event));
+    canvas.addEventListener('focus', () => this.show());
+    canvas.addEventListener('blur', () => this.show());
+    this.show();
+  }
+
+  clear(): void {
+    this.ink.fill(-1);
+    this.show();
+  }
+
+  private touch(event: PointerEvent): void {
+    const box = this.canvas.getBoundingClientRect();
+    const at = (value: number, side: number, count: number) =>
+      Math.min(count - 1, Math.max(0, (value / side) * count));
+    const x = at(event.clientX - box.left, box.width, this.canvas.width);
+    const y = at(event.clientY - box.top, box.height, this.canvas.height);
+    // Pointers jump: the line between is drawn too.
+    const [fromX, fromY] = event.type === 'pointerdown' ? [x, y] : this.place;
+    const steps = Math.ceil(Math.hypot(x - fromX, y - fromY)) || 1;
+    for (let k = 1; k <= steps; k++) {
+      this.dab(fromX + ((x - fromX) * k) / steps, fromY + ((y - fromY) * k) / steps);
+    }
+    this.place = [x, y];
+    this.show();
+  }
+
+  private key(event: KeyboardEvent): void {
+    const moves: Record<string, [number, number]> = {
+      ArrowLeft: [-1, 0],
+      ArrowRight: [1, 0],
+      ArrowUp: [0, -1],
+      ArrowDown: [0, 1],
+    };
+    if (event.key === ' ') this.isDown = !this.isDown;
+    else if (event.key in moves) {
+      const [x, y] = moves[event.key];
+      const inside = (value: number, count: number) => Math.min(count - 1, Math.max(0, value));
+      this.place = [
+        inside(this.place[0] + x, this.canvas.width),
+        inside(this.place[1] + y, this.canvas.height),
+      ];
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (this.isDown) this.dab(...this.place);
+    this.show();
+  }
+
+  /** A soft round spot, as wide as the strokes of the data. */
+  private dab(x: number, y: number): void {
+    const { width, height } = this.canvas;
+    for (let row = 0; row < height; row++) {
+      for (let column = 0; column < width; column++) {
+        const away = Math.hypot(column + 0.5 - x, row + 0.5 - y);
+        const shade = Math.min(1, Math.max(-1, 2 * (1.9 - away) - 1));
+        const at = row * width + column;
+        this.ink[at] = Math.max(this.ink[at], shade);
+      }
+    }
+  }
+
+  private show(): void {
+    const { width, height } = this.canvas;
+    paint(this.canvas, this.ink, [1, height, width]);
+    this.pen.fillStyle = 'rgb(230 160 60 / 80%)';
+    this.pen.fillRect(0, height / 2, width, 0.5);
+    if (document.activeElement !== this.canvas) return;
+    this.pen.fillStyle = 'rgb(60 160 220)';
+    this.pen.fillRect(Math.floor(this.place[0]), Math.floor(this.place[1]), 1, 1);
+  }
+}
+
+class Model {
+  private readonly says: HTMLElement;
+  private readonly view: HTMLElement;
+  private readonly bar: HTMLProgressElement;
+  private readonly pad: Pad | undefined;
+  private about: Promise<About> | undefined;
+  private canvas: HTMLCanvasElement | undefined;
+  private task = '';
+
+  constructor(private readonly box: HTMLElement) {
+    this.says = box.querySelector('.live-says')!;
+    this.view = box.querySelector('.live-view')!;
+    this.bar = box.querySelector('progress')!;
+    const pad = box.querySelector<HTMLCanvasElement>('.model-pad canvas');
+    this.pad = pad ? new Pad(pad) : undefined;
+    box.querySelector('[data-clear]')?.addEventListener('click', () => this.pad!.clear());
+    for (const button of box.querySelectorAll<HTMLButtonElement>('[data-task]')) {
+      button.addEventListener('click', () => {
+        this.task = button.dataset.task!;
+        this.reseed();
+        void this.run();
+      });
+    }
+    // Once it is at work, every change is answered; before, nothing is fetched for one.
+    box.addEventListener('change', () => {
+      if (this.task) void this.run();
+    });
+    box.classList.add('alive');
+  }
+
+  /** As at the press of its first button. */
+  start(): void {
+    this.box.querySelector<HTMLButtonElement>('[data-task]')!.click();
+  }
+
+  private reseed(): void {
+    const seed = this.box.querySelector<HTMLInputElement>('[data-control=seed]')!;
+    seed.value = String(Math.floor(Math.random() * 1e6));
+  }
+
+  private setting(name: string): number {
+    const inputs = [
+      ...this.box.querySelectorAll<HTMLInputElement>(`[data-control=${name}]`),
+    ];
+    const chosen = inputs.find((each) => each.type !== 'radio' || each.checked)!;
+    return Math.max(0, Number(chosen.value));
+  }
+
+  private async job(): Promise<Job> {
+    this.about ??= fetch(this.box.dataset.about!).then((answer) => answer.json());
+    const about = await this.about;
+    const kind = this.setting('kind');
+    const none = about.null_label ?? 0;
+    const isBlend = this.task === 'blend';
+    const each = isBlend ? none : undefined;
+    const labels = Array.from({ length: COUNT }, (_, i) => {
+      return kind ? kind - 1 : (each ?? i % about.label_names.length);
+    });
+    const half = (_: unknown, at: number) => Number(at < this.pad!.ink.length / 2);
+    return {
+      id: ++jobs,
+      model: new URL(this.box.dataset.model!, location.href).href,
+      about,
+      labels,
+      scale: SCALES[this.setting('scale')],
+      steps: STEPS[this.setting('steps')],
+      sampler: SAMPLERS[this.setting('sampler')],
+      seed: this.setting('seed'),
+      isBlend,
+      known:
+        this.task === 'finish'
+          ? { x: this.pad!.ink, mask: Uint8Array.from(this.pad!.ink, half) }
+          : undefined,
+    };
+  }
+
+  private async run(): Promise<void> {
+    this.bar.hidden = false;
+    this.bar.removeAttribute('value'); // unknown, until the first step
+    this.box.setAttribute('aria-busy', 'true');
+    try {
+      const job = await this.job();
+      if (!this.canvas) this.say('Fetching the model and what runs it …');
+      const began = await this.draw(job);
+      if (job.id !== jobs) return; // a newer one is at work
+      const seconds = ((performance.now() - began) / 1000).toFixed(1);
+      this.say(
+        `${COUNT} pictures from seed ${job.seed}, made on your processor in ` +
+          `${job.steps} steps and ${seconds} seconds.`,
+      );
+    } catch {
+      this.say(
+        'The model could not be loaded. It needs a page that comes from a server, and ' +
+          'a browser that runs WebAssembly.',
+      );
+    }
+    this.bar.hidden = true;
+    this.box.removeAttribute('aria-busy');
+  }
+
+  /** Sends a job and draws its steps; when it began is the answer. */
+  private draw(job: Job): Promise<number> {
+    const served = theWorker();
+    return new Promise((resolve, reject) => {
+      let began = 0;
+      const listen = ({ data }: MessageEvent<Answer>) => {
+        if (data.id < job.id) return;
+        if (data.id > job.id) return done(() => resolve(began));
+        if ('error' in data) return done(() => reject(new Error(data.error)));
+        if (data.step === 0) began = performance.now();
+        this.show(data.z, job);
+        this.bar.value = data.step / job.steps;
+        if (data.step === job.steps) done(() => resolve(began));
+      };
+      const fail = () => done(() => reject(new Error('no worker')));
+      const done = (then: () => void) => {
+        served.removeEventListener('message', listen);
+        served.removeEventListener('error', fail);
+        then();
+      };
+      served.addEventListener('message', listen);
+      served.addEventListener('error', fail);
+      served.postMessage(job);
+    });
+  }
+
+  private show(z: Float32Array, { about, labels }: Job): void {
+    if (!this.canvas) {
+      this.canvas = sheet(about.size);
+      const width = this.view.querySelector('img')?.clientWidth;
+      if (width) this.canvas.style.width = `${width}px`;
+      this.view.replaceChildren(this.canvas);
+    }
+    paint(this.canvas, z, about.size);
+    const names = labels.map((label) => about.label_names[label] ?? 'not told');
+    this.canvas.setAttribute('aria-label', `Pictures, asked for: ${names.join(', ')}`);
+  }
+
+  private say(words: string): void {
+    this.says.textContent = words;
+  }
+}
+
+/** May a page begin by itself? Not where motion or data are to be spared. */
+function mayBegin(): boolean {
+  const { connection } = navigator as { connection?: { saveData?: boolean } };
+  return !matchMedia('(prefers-reduced-motion: reduce)').matches && !connection?.saveData;
+}
+
+export function models(boxes: Iterable<HTMLElement>): void {
+  for (const box of boxes) {
+    const model = new Model(box);
+    if (!box.dataset.start || !mayBegin()) continue;
+    const watcher = new IntersectionObserver(async (entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      watcher.disconnect();
+      await pause();
+      model.start();
+    });
+    watcher.observe(box);
+  }
+}

@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 import results
-from notebooks import LIVE, WIDGET
+from notebooks import OWN, WIDGET
 
 from chapters import read_chapter, read_chapters
 from conftest import ROOT, chapter_text
@@ -177,7 +177,7 @@ def test_the_tests_keep_what_mystmd_would(tested, tmp_path):
         for here, there in zip(mine[name], theirs[name], strict=True):
             assert comparable(here, processes[0]) == comparable(there, processes[1])
     everything = json.dumps(mine["01-everything.md"])
-    assert LIVE in everything and WIDGET in everything and "<svg" in everything
+    assert OWN in everything and WIDGET in everything and "<svg" in everything
     assert "1 thread" in everything
 
 

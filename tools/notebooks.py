@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from chapters import Chapter, read_chapter
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-LIVE = "application/vnd.ddpm-lit.live+json"  # the tables that a page draws from
+OWN = "application/vnd.ddpm-lit."  # what only a page reads: tables, models
 
 
 def nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -67,7 +67,7 @@ def output_of(data: dict[str, Any], files: Files, count: int) -> NotebookNode | 
     bundle = data.get("data", {})
     shown: dict[str, Any] = {}
     for mime, item in bundle.items():
-        if mime not in (WIDGET, LIVE):
+        if mime != WIDGET and not mime.startswith(OWN):
             content = files.read(item, mime)
             shown[mime] = json.loads(content) if mime.endswith("json") else content
     if not shown or (WIDGET in bundle and list(shown) == ["text/plain"]):

@@ -436,5 +436,5 @@ export function liveFigures(): void {
     },
     { rootMargin: '600px' },
   );
-  for (const box of document.querySelectorAll<HTMLElement>('[data-live]')) watcher.observe(box);
+  for (const box of document.querySelectorAll<HTMLElement>('.live:not(.model)')) watcher.observe(box);
 }

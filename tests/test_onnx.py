@@ -40,7 +40,7 @@ def answers(file: Path, **asked: Tensor) -> Tensor:
 
 
 def test_the_file_answers_as_the_network_for_any_number_of_pictures(tmp_path) -> None:
-    start = model(classes=3).train()
+    start = model(classes=3, dropout=0.5).train()
     file = to_onnx(start, tmp_path / "net.onnx")
     assert start.net.training, "the network itself was changed"
     for count in (1, 3):

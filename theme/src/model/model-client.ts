@@ -266,8 +266,6 @@ class Model {
   private show(z: Float32Array, { about, labels }: Job): void {
     if (!this.canvas) {
       this.canvas = sheet(about.size);
-      const width = this.view.querySelector('img')?.clientWidth;
-      if (width) this.canvas.style.width = `${width}px`;
       this.view.replaceChildren(this.canvas);
     }
     paint(this.canvas, z, about.size);

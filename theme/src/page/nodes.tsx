@@ -99,7 +99,11 @@ function Link({ node }: Props) {
     );
   }
   return (
-    <a href={local ? site.link(node.url) : node.url} rel={local ? undefined : 'noreferrer'}>
+    <a
+      href={local ? site.link(node.url) : node.url}
+      rel={local ? undefined : 'noreferrer'}
+      className={node.class}
+    >
       <Inner node={node} />
     </a>
   );

@@ -250,6 +250,8 @@ def test_a_chapter_opens_as_a_page_to_read(page: Page) -> None:
     assert "exercise.add_precisions" not in folded
     page.evaluate(SHOW_CELL, "(eq-bayes)")
     follow(page, "(1.12)", "01-forward-process.md")
+    arrived = page.locator(".jp-Cell:visible", has_text="The chain as a whole").last
+    expect(arrived).to_be_in_viewport(timeout=60_000)
 
 
 FOLDED = """() => window.jupyterapp.shell.currentWidget.content.widgets

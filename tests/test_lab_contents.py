@@ -19,7 +19,7 @@ from conftest import ROOT, copy_book
 
 sys.path.append(str(ROOT / "tools" / "jupyter"))
 
-from contents import BookContents  # noqa: E402
+from contents import BookContents
 
 
 @pytest.fixture

@@ -13,3 +13,4 @@ c.ServerApp.contents_manager_class = BookContents
 # The look of a page to read in: custom/custom.css.
 c.LabApp.custom_css = True
 c.ServerApp.tornado_settings = {"static_custom_path": [str(here / "custom")]}
+c.LabApp.extra_labextensions_path = [str(here / "labextensions")]

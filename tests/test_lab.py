@@ -86,10 +86,10 @@ def record(folder: Path, name: str) -> None:
             {
                 "output_type": "execute_result",
                 "execution_count": place,
-                "metadata": {},
+                "metadata": {"image/svg+xml": {"alt": "A square."}},
                 "data": {
                     "image/svg+xml": SQUARE,
-                    "text/plain": "A square.",
+                    "text/plain": "VBox()",
                     WIDGET: {},
                 },
             },

@@ -189,13 +189,13 @@ class Reading:
         cells = read_chapter(path).cells
         outputs = recorded(self.root, path) or [[] for _ in cells]
         for cell, shown in zip(cells, outputs, strict=True):
-            pictures = [each.data for each in shown if SVG in each.get("data", {})]
+            pictures = [each for each in shown if SVG in each.get("data", {})]
             if cell.metadata.get("label") == label and pictures:
                 file = self.root / "_build" / "lab" / f"{label}.svg"
                 file.parent.mkdir(exist_ok=True)
-                file.write_text(pictures[-1][SVG], encoding="utf-8")
-                words = re.sub(r"[][]", "", pictures[-1].get("text/plain", ""))
-                return f"![{words}](../_build/lab/{file.name})"
+                file.write_text(pictures[-1].data[SVG], encoding="utf-8")
+                alt = pictures[-1].metadata.get(SVG, {}).get("alt", "")
+                return f"![{re.sub(r'[][]', '', alt)}](../_build/lab/{file.name})"
         link = f"[{summary(path).title}]({target.place})"
         return f"*The picture is here once {link} has run.*"
 

@@ -1,4 +1,5 @@
-"""JupyterLab in a real browser: double click, Run All, live figures, save, export.
+"""JupyterLab in a real browser: double click, reading, Run All, live figures, save,
+export. What opens and what is saved is in test_lab_contents.py, without a browser.
 
 The chapters are copied, so that a run here neither meets nor changes another's.
 """
@@ -19,13 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import results
 from live_cases import CASES, Case
+from notebooks import WIDGET
 from playwright.sync_api import Browser, Page, expect
 
+from chapters import read_chapter
 from conftest import ROOT
 
 # Every chapter runs as a test already; what JupyterLab adds is tried on the first.
 CHAPTERS = ("00-reading-this-book.md",)
+SQUARE = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>'
 # The open notebook, as JupyterLab holds it: its windowed view shows only a part.
 RESULTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
   .filter(cell => cell.model.type === 'code')
@@ -57,12 +62,41 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The book as a reader has it, in a place of its own."""
     copy = tmp_path_factory.mktemp("lab")
     leftovers = shutil.ignore_patterns("*.ipynb", "__pycache__", ".ipynb_checkpoints")
-    for name in ("chapters", "tools", "ddpm_lit", "benchmarks"):
+    for name in ("chapters", "tools", "ddpm_lit", "benchmarks", "figures"):
         shutil.copytree(ROOT / name, copy / name, ignore=leftovers)
     # Chapter 9 samples from the run that chapter 8 left when the book was built.
-    for name in ("jupytext.toml", "pyproject.toml"):
+    for name in ("jupytext.toml", "pyproject.toml", "myst.yml", "constraints.txt"):
         shutil.copy(ROOT / name, copy)
+    record(copy, "03-bayes-posterior.md")
+    record(copy, "85-exchanging-weights.md")
     return copy
+
+
+def record(folder: Path, name: str) -> None:
+    """Leave results of a run: each cell said its place and drew a square."""
+    chapter = read_chapter(folder / "chapters" / name)
+    (folder / "_build").mkdir(exist_ok=True)
+    cells = [
+        [
+            {
+                "output_type": "stream",
+                "name": "stdout",
+                "text": f"cell {place} has run",
+            },
+            {
+                "output_type": "execute_result",
+                "execution_count": place,
+                "metadata": {"image/svg+xml": {"alt": "A square."}},
+                "data": {
+                    "image/svg+xml": SQUARE,
+                    "text/plain": "VBox()",
+                    WIDGET: {},
+                },
+            },
+        ]
+        for place in range(len(chapter.cells))
+    ]
+    results.keep(folder, chapter, cells, results.package(folder))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +203,61 @@ def test_run_all_succeeds_and_live_figures_answer(page: Page, name: str) -> None
 
 def test_the_index_opens_as_a_page_to_read(page: Page) -> None:
     open_chapter(page, "index.md")
-    assert "textbook" in (page.locator(".jp-NotebookPanel").text_content() or "")
+    notebook = page.locator(".jp-NotebookPanel")
+    expect(notebook).to_contain_text("textbook", use_inner_text=True)
+    picture = notebook.get_by_role("img", name="A square.")
+    expect(picture).to_have_js_property("naturalWidth", 9)
+    expect(notebook).not_to_contain_text("{embed}", use_inner_text=True)
+    follow(page, "3 The Bayes posterior", "03-bayes-posterior.md")
+
+
+def follow(page: Page, words: str, name: str) -> None:
+    """Click on a link until the chapter is there: Markdown is drawn again as long as
+    cells come into view, and a link that is being replaced does not answer."""
+    link = page.locator(".jp-NotebookPanel:visible a", has_text=words).first
+    deadline = time.monotonic() + 30
+    while page.evaluate(OPEN) != name and time.monotonic() < deadline:
+        link.evaluate("link => link.click()")
+        page.wait_for_timeout(500)
+    assert page.evaluate(OPEN) == name
+
+
+OPEN = "() => window.jupyterapp.shell.currentWidget.title.label"
+SHOW_CELL = """words => {
+  const notebook = window.jupyterapp.shell.currentWidget.content;
+  notebook.activeCellIndex = notebook.widgets.findIndex(
+    cell => cell.model.sharedModel.source.includes(words));
+  return notebook.scrollToItem(notebook.activeCellIndex, 'center');
+}"""
+
+
+def test_a_chapter_opens_as_a_page_to_read(page: Page) -> None:
+    open_chapter(page, "03-bayes-posterior.md")
+    notebook, active = page.locator(".jp-NotebookPanel"), page.locator(ACTIVE)
+    # The imports are folded, and what the last run put out is there.
+    expect(notebook.locator(".jp-InputPlaceholder").first).to_contain_text("import")
+    expect(notebook).to_contain_text("cell 0 has run")
+    expect(notebook.locator(".jp-RenderedSVG img").first).to_be_attached()
+    # Numbers are those of the book, also for displays that have none.
+    page.evaluate(SHOW_CELL, "(eq-bayes)")
+    expect(active.locator(".katex .tag")).to_have_text(["(3.3)"])
+    expect(active).to_contain_text("By the Markov property (1.12)")
+    page.evaluate(SHOW_CELL, "The two bells as functions")
+    expect(active).to_contain_text("Figure 3.1. One pixel")
+    folded = page.evaluate(FOLDED)
+    for tag in ("solution.add_precisions", "wrong.add_precisions", "hide-input"):
+        assert tag in folded
+    assert "exercise.add_precisions" not in folded
+    page.evaluate(SHOW_CELL, "(eq-bayes)")
+    follow(page, "(1.12)", "01-forward-process.md")
+    arrived = page.locator(".jp-Cell:visible", has_text="The chain as a whole").last
+    expect(arrived).to_be_in_viewport(timeout=60_000)
+
+
+FOLDED = """() => window.jupyterapp.shell.currentWidget.content.widgets
+  .filter(cell => cell.inputHidden)
+  .flatMap(cell => cell.model.getMetadata('tags') ?? [])"""
+ACTIVE = ".jp-NotebookPanel:visible .jp-Cell.jp-mod-active"
 
 
 # Short and long options of cells, exercises, a page without code.

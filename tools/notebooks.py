@@ -23,6 +23,11 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 OWN = "application/vnd.ddpm-lit."  # what only a page reads: tables, models
 
 
+def is_lasting(mime: str) -> bool:
+    """Can a notebook show it that has no kernel and is no page of the book?"""
+    return mime != WIDGET and not mime.startswith(OWN)
+
+
 def nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield tree
     for child in tree.get("children", []):
@@ -67,7 +72,7 @@ def output_of(data: dict[str, Any], files: Files, count: int) -> NotebookNode | 
     bundle = data.get("data", {})
     shown: dict[str, Any] = {}
     for mime, item in bundle.items():
-        if mime != WIDGET and not mime.startswith(OWN):
+        if is_lasting(mime):
             content = files.read(item, mime)
             shown[mime] = json.loads(content) if mime.endswith("json") else content
     if not shown or (WIDGET in bundle and list(shown) == ["text/plain"]):

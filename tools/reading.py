@@ -22,7 +22,7 @@ import results
 import yaml
 from ledger import BIB_ENTRY, EQUATION
 from nbformat import NotebookNode
-from notebooks import LIVE, WIDGET
+from notebooks import WIDGET, is_lasting
 
 from chapters import as_notebook, chapter_number, read_chapter
 
@@ -278,7 +278,7 @@ def lasting(output: dict[str, Any]) -> NotebookNode | None:
     """An output without what only a running kernel or a page of the book can use."""
     kept = {key: value for key, value in output.items() if key != "transient"}
     if "data" in kept:
-        kinds = kept["data"].keys() - {WIDGET, LIVE}
+        kinds = {kind for kind in kept["data"] if is_lasting(kind)}
         if not kinds or (WIDGET in kept["data"] and kinds == {"text/plain"}):
             return None
         kept["data"] = {kind: kept["data"][kind] for kind in sorted(kinds)}

@@ -21,6 +21,7 @@ from chapters import Chapter, read_chapter
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LIVE = "application/vnd.ddpm-lit.live+json"  # the tables that a page draws from
+CLOUD = "application/vnd.ddpm-lit.cloud+json"  # what a page computes for itself
 
 
 def nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -67,7 +68,7 @@ def output_of(data: dict[str, Any], files: Files, count: int) -> NotebookNode | 
     bundle = data.get("data", {})
     shown: dict[str, Any] = {}
     for mime, item in bundle.items():
-        if mime not in (WIDGET, LIVE):
+        if mime not in (WIDGET, LIVE, CLOUD):
             content = files.read(item, mime)
             shown[mime] = json.loads(content) if mime.endswith("json") else content
     if not shown or (WIDGET in bundle and list(shown) == ["text/plain"]):

@@ -3,7 +3,7 @@ import { usePage } from '../site/context';
 
 export const LIVE = 'application/vnd.ddpm-lit.live+json';
 
-interface Control {
+export interface Control {
   name: string;
   label: string;
   kind: 'slider' | 'choice';
@@ -11,7 +11,7 @@ interface Control {
   start: number;
 }
 
-function Slider({ control, isPlayable }: { control: Control; isPlayable: boolean }) {
+export function Slider({ control, isPlayable }: { control: Control; isPlayable: boolean }) {
   const { label, texts, start } = control;
   return (
     <div className="live-slider">
@@ -37,7 +37,7 @@ function Slider({ control, isPlayable }: { control: Control; isPlayable: boolean
   );
 }
 
-function Choice({ control, group }: { control: Control; group: string }) {
+export function Choice({ control, group }: { control: Control; group: string }) {
   return (
     <fieldset className="live-choice">
       <legend className="live-label">{control.label}</legend>

@@ -2,6 +2,7 @@ import { AnsiUp } from 'ansi_up';
 import katex from 'katex';
 import type { Node } from '../site/types';
 import { usePage } from '../site/context';
+import { CLOUD, CloudFigure } from '../live/cloud';
 import { LIVE, LiveFigure } from '../live/live';
 
 const WIDGET = 'application/vnd.jupyter.widget-view+json';
@@ -61,6 +62,8 @@ function Mime({ data, alt }: { data: any; alt?: string }) {
     const picture = <Picture item={bundle[image]!} mime={image} alt={text} />;
     const live = read(LIVE);
     if (live) return <LiveFigure json={live} still={picture} />;
+    const cloud = read(CLOUD);
+    if (cloud) return <CloudFigure json={cloud} still={picture} />;
     return picture;
   }
   if (isWidget) return null;
@@ -94,7 +97,7 @@ function Output({ data, alt }: { data: any; alt?: string }) {
 /** Has this cell shown a figure that lives on a page, with a still to begin with? */
 export function isLive(outputs: Node | undefined): boolean {
   const bundles: Bundle[] = (outputs?.children ?? []).map((each) => each.jupyter_data?.data ?? {});
-  return bundles.some((bundle) => bundle[LIVE] && IMAGES.some((mime) => bundle[mime]));
+  return bundles.some((bundle) => (bundle[LIVE] ?? bundle[CLOUD]) && IMAGES.some((mime) => bundle[mime]));
 }
 
 /** Does this widget view, or this output, leave anything to see on a page? */

@@ -77,6 +77,21 @@ class Pen {
     for (let i = 0; i < 2 * count; i += 2) this.line(states.flatMap((z) => [z[i], z[i + 1]]), 0, 0.7);
   }
 
+
+  /** A density on the whole plane, as a wash of colour. */
+  wash(density: (x: number, y: number) => number, count = 64): void {
+    const middle = (k: number) => ((2 * k + 1) / count - 1) * REACH;
+    const found = Float64Array.from({ length: count * count }, (_, i) =>
+      density(middle(i % count), middle(Math.floor(i / count))));
+    const most = Math.max(...found);
+    const image = new ImageData(count, count);
+    const ink = this.colors[0].match(/\d+/g)!.map(Number);
+    found.forEach((each, i) => image.data.set([...ink, (220 * each) / most], 4 * i));
+    const small = element('canvas', { width: `${count}`, height: `${count}` });
+    small.getContext('2d')!.putImageData(image, 0, 0);
+    this.begin(0, 1);
+    this.context.drawImage(small, -REACH, -REACH, 2 * REACH, 2 * REACH);
+  }
 }
 
 interface Scene {
@@ -104,9 +119,7 @@ function field({ pen, cloud }: Scene, t: number): void {
 function jump({ pen, cloud, t, handles }: Scene): Numbers {
   const { signal, spread } = cloud.schedule;
   const mean = handles.x.map((each) => signal[t] * each);
-  // The law of the whole is the mean of all bells.
-  const all = cloud.points.map((each) => signal[t] * each);
-  for (const times of [0.5, 1, 1.5, 2]) pen.dots(all, 0, times * spread[t], 1 / cloud.count);
+  pen.wash((x, y) => Math.exp(cloud.ask(x, y, t).logProb));
   pen.dots(cloud.points, 1, 0.05);
   pen.bell(mean, spread[t], 2);
   pen.line([...handles.x, ...mean], 2, 1, 2);

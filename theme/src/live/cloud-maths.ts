@@ -50,18 +50,21 @@ export class Cloud {
     for (let i = 0; i < count; i += 1) {
       const d1 = z1 - signal * points[2 * i];
       const d2 = z2 - signal * points[2 * i + 1];
-      shares[i] = d1 * d1 + d2 * d2;
-      if (shares[i] < nearest) nearest = shares[i];
+      const far = d1 * d1 + d2 * d2;
+      shares[i] = far;
+      if (far < nearest) nearest = far;
     }
     // The largest term is 1, so that no sum is lost however far away z is.
     let sum = 0;
     let m1 = 0;
     let m2 = 0;
     for (let i = 0; i < count; i += 1) {
-      shares[i] = Math.exp((nearest - shares[i]) / (2 * variance));
-      sum += shares[i];
-      m1 += shares[i] * points[2 * i];
-      m2 += shares[i] * points[2 * i + 1];
+      const less = (nearest - shares[i]) / (2 * variance);
+      const share = less < -40 ? 0 : Math.exp(less); // what no digit would show is spared
+      shares[i] = share;
+      sum += share;
+      m1 += share * points[2 * i];
+      m2 += share * points[2 * i + 1];
     }
     for (let i = 0; i < count; i += 1) shares[i] /= sum;
     this.score[0] = ((signal * m1) / sum - z1) / variance;

@@ -124,6 +124,8 @@ def test_ready_clouds_lie_in_the_picture_and_are_the_same_for_everyone():
         points = made()
         assert points.shape[1] == 2 and 40 <= len(points) <= 60
         assert np.abs(points).max() < 2 and np.array_equal(points, made())
+    ends = letter()[[0, -1]]
+    assert np.array_equal(ends[0], -ends[1]), "the strokes do not end in the corners"
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -149,6 +151,8 @@ def test_the_closed_forms_of_a_single_point():
     assert torch.allclose(perfect(law, schedule)(z, t).x, guess, atol=1e-6)
     assert torch.equal(shares(law, z, t, schedule), torch.ones(2, 1).double())
     assert METHODS["Langevin"] is annealed and max(STEPS) == 100
+    end = annealed(perfect(law, schedule), z, t, 0, schedule, None, [])
+    assert torch.equal(end, perfect(law, schedule)(z, t).x), "it ends with a guess"
 
 
 # Where the book shows a cloud.
@@ -262,15 +266,15 @@ def test_a_cloud_is_drawn_and_handles_are_moved_by_keys(page):
     handle.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowUp")
-    assert says(figure) == cloud.set(z_1=0.3, z_2=0.2)
-    expect(handle).to_have_accessible_name("z at 0.3, 0.2; arrow keys move it")
+    assert says(figure) == cloud.set(z_1=-0.9, z_2=-1.1)
+    expect(handle).to_have_accessible_name("z at -0.9, -1.1; arrow keys move it")
     cross = figure.get_by_role("button", name=re.compile("^Put a point"))
     cross.focus()
     page.keyboard.press("Delete")
     assert says(figure).startswith("The plane is empty")
     for key in ("Space", "Shift+ArrowLeft", "Enter"):
         page.keyboard.press(key)
-    said = show_cloud("denoiser", [[0.0, 0.0], [-0.5, 0.0]]).set(z_1=0.3, z_2=0.2)
+    said = show_cloud("denoiser", [[0.0, 0.0], [-0.5, 0.0]]).set(z_1=-0.9, z_2=-1.1)
     assert says(figure) == said
     page.keyboard.press("Backspace")
     assert numbers(says(figure))[-1] == 1

@@ -164,7 +164,7 @@ VIEWS: dict[str, dict[str, Any]] = {
         "legend": ["score", "points, by their weight", "best guess"],
         "label": "step t",
         "start": 12,
-        "handles": {"z": (0.2, 0.1)},
+        "handles": {"z": (-1.0, -1.2)},
     },
     "ancestral": _BACK
     | {

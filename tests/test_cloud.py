@@ -124,14 +124,15 @@ def test_ready_clouds_lie_in_the_picture_and_are_the_same_for_everyone():
         points = made()
         assert points.shape[1] == 2 and 40 <= len(points) <= 60
         assert np.abs(points).max() < 2 and np.array_equal(points, made())
+    assert np.hypot(*spiral().T).argmax() == 47, "the arm does not end outside"
     ends = letter()[[0, -1]]
     assert np.array_equal(ends[0], -ends[1]), "the strokes do not end in the corners"
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_says_what_it_computes(view):
-    cloud = show_cloud(view, points=[[0.5, 0.5], [-1.0, 0.0], [0.2, -0.9]])
-    assert isinstance(cloud, Cloud) and cloud.settings()["cloud"] == "your own"
+    cloud = Cloud(view, points=[[0.5, 0.5], [-1.0, 0.0], [0.2, -0.9]])
+    assert cloud.settings()["cloud"] == "your own"
     before = cloud.said()
     assert "{" not in before and cloud.set(t=50) != before
     data, about = cloud._repr_mimebundle_()

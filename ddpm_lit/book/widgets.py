@@ -445,6 +445,8 @@ class Explorer:
     Explained in appendix I, How the book draws and moves.
     """
 
+    mime = PAGE
+
     def __init__(
         self,
         alt: str,
@@ -524,7 +526,7 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, about = self.still._repr_mimebundle_()
-        live = {PAGE: self.page()}
+        live = {self.mime: self.page()}
         return {**data, **live, **self.box._repr_mimebundle_()}, about
 
 

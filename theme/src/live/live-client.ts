@@ -36,7 +36,7 @@ interface Panel {
   height: number;
 }
 
-interface Control {
+export interface Control {
   name: string;
   kind: 'slider' | 'choice';
   texts: string[];
@@ -368,42 +368,41 @@ function animate(button: HTMLButtonElement, slider: HTMLInputElement): void {
   });
 }
 
-/** Puts the drawing where the still was, and lets the controls move it. */
-function bringToLife(box: HTMLElement, figure: Figure): void {
+export type Positions = Record<string, number>;
+
+/** Lets `show` draw whenever a control has moved, or the window, once a frame. What it
+ * returns asks for that too. */
+export function listen(
+  box: HTMLElement,
+  controls: Control[],
+  show: (positions: Positions) => void,
+): () => void {
   const view = box.querySelector<HTMLElement>('.live-view')!;
-  const says = box.querySelector<HTMLElement>('.live-says')!;
   const inputs = [...box.querySelectorAll<HTMLInputElement>('[data-control]')];
-  const positions: Record<string, number> = {};
-  const counts = new Map(figure.controls.map((each) => [each.name, each.texts.length]));
-  const place: Place = (over) =>
-    over.reduce((at, name) => at * counts.get(name)! + positions[name], 0);
+  const positions: Positions = {};
   const read = () => {
     for (const input of inputs) {
       if (input.type === 'radio' && !input.checked) continue;
       const name = input.dataset.control!;
       positions[name] = Number(input.value);
       if (input.type === 'radio') continue;
-      const text = figure.controls.find((each) => each.name === name)!.texts[positions[name]];
+      const text = controls.find((each) => each.name === name)!.texts[positions[name]];
       input.setAttribute('aria-valuetext', text);
       input.closest('.live-slider')!.querySelector('output')!.textContent = text;
     }
   };
-  const names = legend(figure);
   let waiting = false;
-  const show = () => {
-    waiting = false;
-    read();
-    view.innerHTML = names + draw(figure, place, Math.round(view.clientWidth));
-    const words = figure.says.texts[place(figure.says.over)];
-    if (says.textContent !== words) says.textContent = words;
-  };
   const request = () => {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(show);
+    requestAnimationFrame(() => {
+      waiting = false;
+      read();
+      show(positions);
+    });
   };
   box.addEventListener('input', request);
-  for (const button of box.querySelectorAll<HTMLButtonElement>('.live-play')) {
+  for (const button of box.querySelectorAll<HTMLButtonElement>('[data-play]')) {
     animate(button, inputs.find((input) => input.dataset.control === button.dataset.play)!);
   }
   let width = 0;
@@ -413,28 +412,51 @@ function bringToLife(box: HTMLElement, figure: Figure): void {
     request();
   }).observe(view);
   box.classList.add('alive');
+  return request;
 }
 
-/** Tables are fetched when a figure comes near the window, or is about to be used. */
-export function liveFigures(): void {
-  const begin = async (box: HTMLElement) => {
+export function say(box: HTMLElement, words: string): void {
+  const says = box.querySelector<HTMLElement>('.live-says')!;
+  if (says.textContent !== words) says.textContent = words;
+}
+
+/** Puts the drawing where the still was, and lets the controls move it. */
+function bringToLife(box: HTMLElement, figure: Figure): void {
+  const view = box.querySelector<HTMLElement>('.live-view')!;
+  const counts = new Map(figure.controls.map((each) => [each.name, each.texts.length]));
+  const names = legend(figure);
+  listen(box, figure.controls, (positions) => {
+    const place: Place = (over) =>
+      over.reduce((at, name) => at * counts.get(name)! + positions[name], 0);
+    view.innerHTML = names + draw(figure, place, Math.round(view.clientWidth));
+    say(box, figure.says.texts[place(figure.says.over)]);
+  });
+}
+
+/** Numbers are fetched when a figure comes near the window, or is about to be used. */
+function whenNear(kind: string, begin: (box: HTMLElement, figure: any) => unknown): void {
+  const fetched = async (box: HTMLElement) => {
     watcher.unobserve(box);
     try {
       const answer = await fetch(box.dataset.live!);
       if (!answer.ok) throw new Error(`${answer.status}`);
-      bringToLife(box, await answer.json());
+      await begin(box, await answer.json());
     } catch {
-      box.querySelector('.live-says')!.textContent =
-        'The numbers of this figure could not be loaded; load the page again.';
+      say(box, 'The numbers of this figure could not be loaded; load the page again.');
     }
   };
   const watcher = new IntersectionObserver(
     (entries) => {
       for (const entry of entries) {
-        if (entry.isIntersecting) void begin(entry.target as HTMLElement);
+        if (entry.isIntersecting) void fetched(entry.target as HTMLElement);
       }
     },
     { rootMargin: '600px' },
   );
-  for (const box of document.querySelectorAll<HTMLElement>('.live:not(.model)')) watcher.observe(box);
+  for (const box of document.querySelectorAll<HTMLElement>(kind)) watcher.observe(box);
+}
+
+export function liveFigures(): void {
+  whenNear('.live:not(.model)', bringToLife);
+  whenNear('.cloud', async (box, figure) => (await import('./cloud-client')).begin(box, figure));
 }

@@ -3,7 +3,7 @@ import { usePage } from '../site/context';
 
 export const LIVE = 'application/vnd.ddpm-lit.live+json';
 
-interface Control {
+export interface Control {
   name: string;
   label: string;
   kind: 'slider' | 'choice';

@@ -2,6 +2,7 @@ import { AnsiUp } from 'ansi_up';
 import katex from 'katex';
 import type { Node } from '../site/types';
 import { usePage } from '../site/context';
+import { CLOUD, CloudFigure } from '../live/cloud';
 import { LIVE, LiveFigure } from '../live/live';
 import { Model, ONNX } from '../model/model';
 
@@ -17,6 +18,7 @@ type Bundle = Record<string, MimeItem | undefined>;
 /** Figures that a page brings to life, each with a still to begin with. */
 const PLAYED = [
   [LIVE, LiveFigure],
+  [CLOUD, CloudFigure],
   [ONNX, Model],
 ] as const;
 

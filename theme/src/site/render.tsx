@@ -54,8 +54,8 @@ async function main(): Promise<number> {
   write('myst.xref.json', JSON.stringify(xref));
   const inventory = await fetch(`${cdn}/objects.inv`);
   if (inventory.ok) write('objects.inv', Buffer.from(await inventory.arrayBuffer()));
-  const site = await Site.load(cdn, basePath(), bookRoot());
 
+  const site = await Site.load(cdn, basePath(), bookRoot());
   const rendered: Rendered[] = [];
   for (const [slug, page] of site.pages) {
     const source = page.location.slice(1);

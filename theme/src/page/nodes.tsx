@@ -8,7 +8,7 @@ import { isRun } from '../site/facts';
 import { Ledger } from '../back/ledger';
 import { Modules, Names } from '../back/names';
 import { Coverage, Errata } from '../back/notes';
-import { Outputs } from './outputs';
+import { Enlarge, Outputs } from './outputs';
 import { capital, isExercise, plainText } from '../site/tree';
 
 type Props = { node: Node };
@@ -128,6 +128,17 @@ function Image({ node }: Props) {
   return <img {...image} alt={node.alt ?? ''} style={style} />;
 }
 
+/** The picture of a figure; elsewhere an image may stand in a link of its own. */
+function FigureImage({ node }: Props) {
+  const { site } = usePage();
+  const image = site.bytes(node.url) ? site.publish(node.url) : { src: node.url };
+  return (
+    <Enlarge {...image}>
+      <Image node={node} />
+    </Enlarge>
+  );
+}
+
 function Container({ node }: Props) {
   const { site, page } = usePage();
   const isCode = node.kind === 'code';
@@ -142,7 +153,15 @@ function Container({ node }: Props) {
   return (
     <figure id={node.html_id} className={[`figure-${node.kind}`, ...classes(node)].join(' ')}>
       {isCode && <MyST ast={node.children?.filter((child) => child.type === 'caption')} />}
-      <MyST ast={node.children?.filter((child) => !isCode || child.type !== 'caption')} />
+      {children
+        .filter((child) => !isCode || child.type !== 'caption')
+        .map((child, i) =>
+          child.type === 'image' ? (
+            <FigureImage node={child} key={i} />
+          ) : (
+            <MyST ast={[child]} key={i} />
+          ),
+        )}
     </figure>
   );
 }

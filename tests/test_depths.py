@@ -12,7 +12,7 @@ from conftest import ROOT
 CHAPTER = "diffusion-kernel/"
 NARROW, MIDDLE, WIDE, HIGH = 390, 1000, 1440, 900
 # Chapters whose first picture comes later than on the second screen.
-LATE: set[str] = set()
+LATE = {"sampling/", "ddim/", "text-to-image/", "proteins/"}
 
 # A picture in a cell is a picture; whatever else stands in the cell is code and output,
 # with the lines that open it. Nothing is counted twice, and nothing that is folded.
@@ -150,10 +150,12 @@ def test_a_check_is_a_tick_that_says_what_was_measured(browser, root, page):
     assert max(page.evaluate(tall)) < 5, "beside the text a check takes no room"
     tick = page.locator("#check-eq-kernel summary")
     assert "largest error" in (tick.get_attribute("title") or "")
-    left = tick.bounding_box()
+    where = """each => { const box = each.getBoundingClientRect();
+      return [box.x, box.y + scrollY]; }"""
+    before = tick.evaluate(where)
     tick.click()
     expect(page.locator("#check-eq-kernel .code")).to_be_visible()
-    assert left == tick.bounding_box(), "the tick runs away from who opens it"
+    assert tick.evaluate(where) == before, "the tick runs away from who opens it"
     narrow = opened(browser, root, MIDDLE)
     assert 10 < max(narrow.evaluate(tall)) < 45
     narrow.close()
@@ -172,16 +174,16 @@ def test_plumbing_stands_aside(page):
 def test_everything_hangs_on_one_axis(page):
     page.evaluate(LOAD)
     edges = page.evaluate("""() => Object.fromEntries(
-      ['p', 'h2', '.equation', '.cell > .source > .code', '.cell figure .full', '.live',
-       '.box'].map(kind => [kind, [...document.querySelectorAll(`article ${kind}`)]
-        .filter(each => each.checkVisibility() && !each.parentElement.closest('.box, .live'))
+      ['p', 'h2', '.equation', '.box', '.cell > .source > .code', '.cell figure .full',
+       '.cell > .outputs > .live']
+      .map(kind => [kind, [...document.querySelectorAll(`article > ${kind}`)]
+        .filter(each => each.checkVisibility())
         .map(each => each.getBoundingClientRect()).map(box => [box.left, box.right])]))""")
     lefts = {round(left) for boxes in edges.values() for left, _ in boxes}
     assert all(edges.values()) and len(lefts) == 1, edges
     rights = {kind: {round(right) for _, right in edges[kind]} for kind in edges}
-    same = [rights[kind] for kind in (".cell > .source > .code", ".live", ".box")]
-    assert len(set.union(*same)) == 1, rights
-    assert max(rights["p"]) <= min(same[0]), rights
+    same = set.union(*(found for kind, found in rights.items() if kind != ".equation"))
+    assert len(same) == 1, rights
 
 
 @pytest.mark.parametrize("width", [NARROW, MIDDLE, WIDE])

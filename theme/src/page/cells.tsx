@@ -32,20 +32,21 @@ function title(block: Node, code: Node): string {
   return [...names.slice(0, 2), ...(names.length > 2 ? ['…'] : [])].join(', ') || 'Code';
 }
 
-/** Is all that a cell printed the words of checks? */
+/** Is all that a cell printed, if anything, the words of checks? */
 const isProof = (block: Node) =>
   cellText(block)
-    .trim()
     .split('\n')
     .every((line) => /, allowed \S+$|, the text says \S+$|^$/.test(line));
 
-/** Plumbing is open to who asks for everything: set-up, the lab kit, what is long. */
+/** Plumbing is open to who asks for everything: set-up, the lab kit, what is long, and
+ * what only proves something. */
 function depthOf(block: Node, code: Node): Depth {
   const exports = tagged(block, 'export');
   const isMatter = exports.length > 0 || tagged(block, 'exercise').length > 0;
   const isKit = exports.some((module) => module.startsWith('book.'));
   const isShort = linesOf(code.value ?? '') <= (isMatter ? LONG.exported : LONG.other);
-  return isShort && !isKit && code.visibility !== 'hide' ? 'core' : 'everything';
+  const isTold = isMatter || !cellText(block) || !isProof(block);
+  return isShort && isTold && !isKit && code.visibility !== 'hide' ? 'core' : 'everything';
 }
 
 /** Code under one quiet line that opens it, at some depths from the start. */

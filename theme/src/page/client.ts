@@ -130,7 +130,8 @@ function place(): void {
   const update = () => {
     const long = root.scrollHeight - innerHeight;
     const read = long > 0 ? Math.min(scrollY / long, 1) : 0;
-    const above = [...links].filter(([each]) => each.getBoundingClientRect().top < 120);
+    // A link brings a heading to about the fifth of the window.
+    const above = [...links].filter(([each]) => each.getBoundingClientRect().top < 180);
     root.style.setProperty('--read', read.toFixed(4));
     const [, next] = above.at(-1) ?? [...links][0] ?? [];
     if (!next || next === current) return;
@@ -189,7 +190,8 @@ function pictures(): void {
     const shown = link?.querySelector('img');
     if (!link || !shown || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    const [width, height] = [shown.naturalWidth || 1, shown.naturalHeight || 1];
+    // A picture that is not there yet has its size in the page.
+    const [width, height] = ['width', 'height'].map((side) => Number(shown.getAttribute(side)) || 1);
     const picture = element('img', { src: shown.src, alt: shown.alt });
     picture.style.width = `max(${width}px, min(94vw, ${(85 * width) / height}dvh))`;
     view.setAttribute('aria-label', 'picture');

@@ -15,3 +15,12 @@ export function showDepth(depth: string): void {
     radio.checked = radio.value === depth;
   }
 }
+
+/** For the head of each page. Pages are written at the depth "core"; for another one each
+ * piece is opened or closed as it arrives, until the page is whole. */
+export const earlyDepth = () =>
+  "try{(function(d){if(d!=='ideas'&&d!=='everything')return;" +
+  `var f=${showDepth},o=new MutationObserver(function(){f(d)});` +
+  'o.observe(document,{childList:true,subtree:true});' +
+  "document.addEventListener('readystatechange',function(){f(d);o.disconnect()},{once:true})" +
+  "})(localStorage.getItem('depth'))}catch(_){}";

@@ -9,7 +9,7 @@ import { Ledger } from '../back/ledger';
 import { Modules, Names } from '../back/names';
 import { Coverage, Errata } from '../back/notes';
 import { Enlarge, Outputs } from './outputs';
-import { capital, isExercise, plainText } from '../site/tree';
+import { capital, find, isExercise, plainText } from '../site/tree';
 
 type Props = { node: Node };
 
@@ -305,18 +305,30 @@ function CiteGroup({ node }: Props) {
   );
 }
 
+/** Where there is a margin the note stands in it, beside the words it belongs to. */
 function FootnoteReference({ node }: Props) {
+  const { page } = usePage();
+  const note = find(
+    page.mdast,
+    ({ type, identifier }) => type === 'footnoteDefinition' && identifier === node.identifier,
+  );
   return (
-    <sup>
-      <a
-        className="footnote"
-        href={`#footnote-${node.identifier}`}
-        id={`footnote-ref-${node.identifier}`}
-        aria-label={`Footnote ${node.enumerator}`}
-      >
-        {node.enumerator}
-      </a>
-    </sup>
+    <>
+      <sup>
+        <a
+          className="footnote"
+          href={`#footnote-${node.identifier}`}
+          id={`footnote-ref-${node.identifier}`}
+          aria-label={`Footnote ${node.enumerator}`}
+        >
+          {node.enumerator}
+        </a>
+      </sup>
+      <span className="margin-note">
+        <span className="number">{node.enumerator} </span>
+        <MyST ast={note?.children?.flatMap((each) => each.children ?? []) ?? []} />
+      </span>
+    </>
   );
 }
 

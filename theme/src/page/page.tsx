@@ -5,7 +5,7 @@ import { renderToStaticMarkup } from 'react-dom/server';
 import type { Node, Page } from '../site/types';
 import { MODULES, type Site } from '../site/site';
 import { PageProvider } from '../site/context';
-import { showDepth } from './depth';
+import { earlyDepth } from './depth';
 import { RENDERERS } from './nodes';
 import { TakeAway } from './takeaway';
 import { API, parts } from './toc';
@@ -17,14 +17,8 @@ const EARLY_SCRIPT =
   // Without its script the page is the one that needs none.
   "addEventListener('error',function(x){" +
   "if(/book\\.js/.test(x.target.src||''))e.classList.remove('js')},true);" +
-  "try{var t=localStorage.getItem('theme'),d=localStorage.getItem('depth');" +
-  "if(t==='dark'||t==='light')e.dataset.theme=t;" +
-  // Pages are written at the depth "core"; for another one each piece is opened or
-  // closed as it arrives, until the page is whole.
-  `if(d==='ideas'||d==='everything'){var f=${showDepth},` +
-  'o=new MutationObserver(function(){f(d)});o.observe(e,{childList:true,subtree:true});' +
-  "document.addEventListener('readystatechange',function(){f(d);o.disconnect()},{once:true})}" +
-  '}catch(_){}})(document.documentElement)';
+  "try{var t=localStorage.getItem('theme');" +
+  "if(t==='dark'||t==='light')e.dataset.theme=t}catch(_){}})(document.documentElement)";
 
 interface ContentsProps {
   site: Site;
@@ -98,7 +92,7 @@ function Footnotes({ page }: { page: Page }) {
   const notes = [...walk(page.mdast)].filter((node) => node.type === 'footnoteDefinition');
   if (!notes.length) return null;
   return (
-    <section className="endnotes" aria-labelledby="footnotes">
+    <section className="endnotes footnotes" aria-labelledby="footnotes">
       <h2 id="footnotes">Footnotes</h2>
       <ol>
         {notes.map((note) => (
@@ -181,7 +175,7 @@ function Head({ site, page, title }: { site: Site; page: Page; title: string }) 
       <title>{title}</title>
       {description && <meta name="description" content={description} />}
       <link rel="icon" href={asset('favicon.svg')} type="image/svg+xml" />
-      <script dangerouslySetInnerHTML={{ __html: EARLY_SCRIPT }} />
+      <script dangerouslySetInnerHTML={{ __html: `${EARLY_SCRIPT};${earlyDepth()}` }} />
       {fonts(page).map((font) => (
         <link
           key={font}

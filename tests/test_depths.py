@@ -1,4 +1,4 @@
-"""A chapter reads as prose with pictures: how much code is seen, and where things are."""
+"""A chapter reads as prose with pictures: how much code is seen, and where it is."""
 
 from __future__ import annotations
 
@@ -178,7 +178,8 @@ def test_everything_hangs_on_one_axis(page):
        '.cell > .outputs > .live']
       .map(kind => [kind, [...document.querySelectorAll(`article > ${kind}`)]
         .filter(each => each.checkVisibility())
-        .map(each => each.getBoundingClientRect()).map(box => [box.left, box.right])]))""")
+        .map(each => each.getBoundingClientRect())
+        .map(box => [box.left, box.right])]))""")
     lefts = {round(left) for boxes in edges.values() for left, _ in boxes}
     assert all(edges.values()) and len(lefts) == 1, edges
     rights = {kind: {round(right) for _, right in edges[kind]} for kind in edges}

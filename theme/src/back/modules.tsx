@@ -69,7 +69,8 @@ function Listing({ site, module }: { site: Site; module: Module }) {
   );
 }
 
-/** What the margin of a module's page lists: its reference, or what its source names. */
+/** What the contents list below a module's page: its reference, or what its source
+ * names. */
 function Outline({ site, module }: { site: Site; module: Module }) {
   const names = publicNames(site, module.name).map(({ name }) => name);
   const links = names.length
@@ -77,16 +78,13 @@ function Outline({ site, module }: { site: Site; module: Module }) {
     : [...module.names.keys()].map((name) => [name, name]);
   if (links.length < 2) return null;
   return (
-    <nav className="outline names" aria-label="Names in this module">
-      <p className="outline-title">In this module</p>
-      <ol>
-        {links.map(([name, id]) => (
-          <li key={id}>
-            <a href={`#${id}`}>{name}</a>
-          </li>
-        ))}
-      </ol>
-    </nav>
+    <ol className="outline names" aria-label="Names in this module">
+      {links.map(([name, id]) => (
+        <li key={id}>
+          <a href={`#${id}`}>{name}</a>
+        </li>
+      ))}
+    </ol>
   );
 }
 

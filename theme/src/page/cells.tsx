@@ -1,28 +1,86 @@
 import type { ReactNode } from 'react';
 import { MyST } from 'myst-to-react';
-import type { Node } from '../site/types';
+import type { Site } from '../site/site';
+import type { Node, Page, Target } from '../site/types';
 import { measured } from '../site/checks';
 import { isRun } from '../site/facts';
 import { Code } from './code';
 import { usePage } from '../site/context';
-import { isLive, Outputs } from './outputs';
+import type { Depth } from './depth';
+import { isLive, Outputs, type Shown } from './outputs';
 import { fileOf } from '../site/package';
+import { definitions } from '../site/python';
 import { ChapterList } from './toc';
-import { tagged } from '../site/tree';
+import { cellText, tagged } from '../site/tree';
 import { UsedIn } from './uses-line';
 
-function Source({ node, isFolded, isExported }: {
-  node: Node;
-  isFolded: boolean;
-  isExported: boolean;
+/** Code of more lines than these is read by who opens it: what the book exports, or a
+ * step on the way. */
+const LONG = { exported: 14, other: 5 };
+
+const linesOf = (text: string) => text.trim().split('\n').length;
+
+const counted = (count: number) => `${count} line${count === 1 ? '' : 's'}`;
+
+/** "q_sample, at_step": what a cell defines. Of a step on the way the functions alone;
+ * its variables say little. */
+function title(block: Node, code: Node): string {
+  const isExported = tagged(block, 'export').length > 0;
+  const names = definitions(code.value ?? '')
+    .filter(({ kind }) => isExported || kind !== 'constant')
+    .map(({ name }) => name);
+  return [...names.slice(0, 2), ...(names.length > 2 ? ['…'] : [])].join(', ') || 'Code';
+}
+
+/** Is all that a cell printed, if anything, the words of checks? */
+const isProof = (block: Node) =>
+  cellText(block)
+    .split('\n')
+    .every((line) => /, allowed \S+$|, the text says \S+$|^$/.test(line));
+
+/** Plumbing is open to who asks for everything: set-up, the lab kit, what is long, and
+ * what only proves something. */
+function depthOf(block: Node, code: Node): Depth {
+  const exports = tagged(block, 'export');
+  const isMatter = exports.length > 0 || tagged(block, 'exercise').length > 0;
+  const isKit = exports.some((module) => module.startsWith('book.'));
+  const isShort = linesOf(code.value ?? '') <= (isMatter ? LONG.exported : LONG.other);
+  const isTold = isMatter || !cellText(block) || !isProof(block);
+  return isShort && isTold && !isKit && code.visibility !== 'hide' ? 'core' : 'everything';
+}
+
+/** Code under one quiet line that opens it, at some depths from the start. */
+function Source({ block, code, name, children }: {
+  block: Node;
+  code: Node;
+  name?: string;
+  children?: ReactNode;
 }) {
-  if (node.visibility === 'remove' || !node.value?.trim()) return null;
-  const code = <Code value={node.value} lang={node.lang} isExported={isExported} />;
-  if (node.visibility !== 'hide' || isFolded) return code;
+  const depth = name ? 'everything' : depthOf(block, code);
   return (
-    <details className="fold">
-      <summary>Show the code</summary>
-      {code}
+    <details className="fold source" data-depth={depth} open={depth === 'core'}>
+      <summary>
+        <span className="source-name">{name ?? title(block, code)}</span>
+        {`, ${counted(linesOf(code.value ?? ''))}`}
+      </summary>
+      <PlainSource block={block} code={code} />
+      {children}
+    </details>
+  );
+}
+
+function PlainSource({ block, code }: { block: Node; code: Node }) {
+  const isExported = tagged(block, 'export').length > 0;
+  return <Code value={code.value ?? ''} lang={code.lang} isExported={isExported} />;
+}
+
+/** What a chapter imports before it begins: it stands with what a reader takes away. */
+export function SetUp({ block }: { block: Node }) {
+  const code = block.children?.find((child) => child.type === 'code');
+  return (
+    <details className="set-up" data-depth="everything" id={block.html_id}>
+      <summary>Set-up code</summary>
+      <PlainSource block={block} code={code!} />
     </details>
   );
 }
@@ -53,34 +111,60 @@ function Badges({ block }: { block: Node }) {
   );
 }
 
-/** "checked: Equation (3.1) · run as printed · exact, largest error 2e-16", with a link to
- * what the cell verifies. (A summary may hold no links, so this stands before the fold.) */
-function CheckLine({ names, block }: { names: string[]; block: Node }) {
+/** What a check has to say of one name: where it leads, and what it measured. */
+interface Finding {
+  name: string;
+  target?: Target;
+  said: string;
+}
+
+function findings(site: Site, page: Page, block: Node): Finding[] {
+  const names = tagged(block, 'check');
+  return names.map((name) => {
+    const target = site.targets.get(name);
+    if (!target) {
+      site.problems.push(
+        `${page.location.slice(1)} the tag "check.${name}" names no` +
+          ' numbered equation, figure or theorem, and no labelled box',
+      );
+    }
+    const run = isRun(site.facts.origins.get(name)) && 'run as printed';
+    const result = measured(block, name, names.length === 1);
+    return { name, target, said: [run, result].filter(Boolean).join(' · ') };
+  });
+}
+
+/** A tick and a short name; opened, what is checked ("Equation (3.1) · run as printed ·
+ * exact, largest error 2e-16", a link) and the cell that does it. */
+function Check({ block, children }: { block: Node; children: ReactNode }) {
   const { site, page } = usePage();
+  const found = findings(site, page, block);
+  const short = found.map(({ name, target }) =>
+    target?.number ? target.label.replace(/^Equation /, '') : target?.title ?? name,
+  );
+  const told = found.map(({ target, name, said }) =>
+    [target?.label ?? name, said].filter(Boolean).join(' · '),
+  );
   return (
-    <p className="check-line">
-      <span className="check-word">checked:</span>{' '}
-      {names.map((name, i) => {
-        const target = site.targets.get(name);
-        if (!target) {
-          site.problems.push(
-            `${page.location.slice(1)} the tag "check.${name}" names no` +
-              ' numbered equation, figure or theorem, and no labelled box',
-          );
-        }
-        const result = measured(block, name, names.length === 1);
-        return (
-          <span className="checked-name" key={name}>
-            {i > 0 && '; '}
-            {target ? <a href={target.href}>{target.label}</a> : name}
-            {isRun(site.facts.origins.get(name)) && (
-              <span className="measured"> · run as printed</span>
-            )}
-            {result && <span className="measured"> · {result}</span>}
-          </span>
-        );
-      })}
-    </p>
+    <details className="proof-fold" data-depth="everything">
+      <summary title={told.join('; ')}>
+        <span className="sr-only">checked: </span>
+        {short.join(', ')}
+      </summary>
+      <div className="fold-body">
+        <p className="check-line">
+          <span className="check-word">checked:</span>{' '}
+          {found.map(({ name, target, said }, i) => (
+            <span className="checked-name" key={name}>
+              {i > 0 && '; '}
+              {target ? <a href={target.href}>{target.label}</a> : name}
+              {said && <span className="measured"> · {said}</span>}
+            </span>
+          ))}
+        </p>
+        {children}
+      </div>
+    </details>
   );
 }
 
@@ -99,47 +183,65 @@ function Fold({ kind, summary, children }: {
 
 /** In a cell that is folded as a whole, hidden code needs no fold of its own. */
 function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
-  // A cell with a caption holds its code and outputs in one figure: the code goes
-  // above, so that the caption sits under what it describes.
+  // A cell with a caption holds its code and outputs in one figure: the picture comes
+  // first, its caption sits under it, and who asks for the code finds it below.
   const figure = block.children?.find((child) => child.type === 'container');
   const parts = (figure ?? block).children ?? [];
-  const code = parts.find((child) => child.type === 'code');
+  const found = parts.find((child) => child.type === 'code');
+  const code = found?.visibility !== 'remove' && found?.value?.trim() ? found : undefined;
   const outputs = parts.find((child) => child.type === 'outputs');
   const caption = parts.filter((child) => child.type === 'caption');
   const { site, page } = usePage();
-  if (block.data?.tags?.includes('widget') && outputs?.children?.length && !isLive(outputs)) {
+  const isWidget = block.data?.tags?.includes('widget');
+  if (isWidget && outputs?.children?.length && !isLive(outputs)) {
     site.problems.push(
       `${page.location.slice(1)} the cell "${code?.value?.trim().split('\n').at(-1)}" is tagged` +
         ' widget, but shows no live figure with a still; end it with what explore() returns',
     );
   }
-  const shown = outputs && <Outputs node={outputs} alt={block.data?.alt} />;
+  const shown = (only?: Shown) =>
+    outputs && <Outputs node={outputs} alt={block.data?.alt} only={only} isFolded={isFolded} />;
+  if (figure || isWidget) {
+    return (
+      <>
+        {figure ? (
+          <figure id={figure.html_id}>
+            {shown('pictures')}
+            <MyST ast={caption} />
+          </figure>
+        ) : (
+          shown('pictures')
+        )}
+        {code && (
+          <Source block={block} code={code} name="Code of this figure">
+            {shown('words')}
+          </Source>
+        )}
+      </>
+    );
+  }
+  const usedIn = tagged(block, 'export').length > 0 && <UsedIn block={block} />;
+  // What folded code has proved is folded with it.
+  const isQuiet = code && depthOf(block, code) === 'everything' && isProof(block);
   return (
     <>
       <Badges block={block} />
-      {code && (
-        <Source
-          node={code}
-          isFolded={isFolded}
-          isExported={tagged(block, 'export').length > 0}
-        />
+      {code && !isFolded && (
+        <Source block={block} code={code}>
+          {isQuiet && shown('words')}
+          {usedIn}
+        </Source>
       )}
-      {figure ? (
-        <figure id={figure.html_id}>
-          {shown}
-          <MyST ast={caption} />
-        </figure>
-      ) : (
-        shown
-      )}
-      {tagged(block, 'export').length > 0 && <UsedIn block={block} />}
+      {code && isFolded && <PlainSource block={block} code={code} />}
+      {shown(isQuiet && !isFolded ? 'pictures' : undefined)}
+      {isFolded && usedIn}
     </>
   );
 }
 
 /** A block of the page: running text, or one cell of the notebook. */
 export function Block({ node }: { node: Node }) {
-  if (node.visibility === 'remove') return null;
+  if (node.visibility === 'remove' || node.data?.isSetUp) return null;
   // mystmd turns the directive {toc} into a plain list, in a block of this name.
   if (node.data?.part === 'toc:project') return <ChapterList />;
   if (node.kind !== 'notebook-code') {
@@ -151,7 +253,7 @@ export function Block({ node }: { node: Node }) {
       <MyST ast={node.children} />
     );
   }
-  const checks = tagged(node, 'check');
+  const isCheck = tagged(node, 'check').length > 0;
   const isSolution = tagged(node, 'solution').length > 0;
   const isWrong = tagged(node, 'wrong').length > 0;
   const judges = node.data?.judges === true && !isSolution;
@@ -160,23 +262,12 @@ export function Block({ node }: { node: Node }) {
     (isWrong && { kind: 'solution wrong', summary: 'A wrong answer' }) ||
     (judges && { kind: 'fold', summary: 'How an answer is checked' }) ||
     (node.visibility === 'hide' && { kind: 'fold', summary: 'Show the cell' });
-  const isFolded = checks.length > 0 || Boolean(fold);
-  let body: ReactNode = <CellBody block={node} isFolded={isFolded} />;
-  if (checks.length) {
-    body = (
-      <div className="check">
-        <CheckLine names={checks} block={node} />
-        <Fold kind="proof-fold" summary="The check">
-          {body}
-        </Fold>
-      </div>
-    );
-  } else if (fold) {
-    body = <Fold {...fold}>{body}</Fold>;
-  }
-  const isStub = tagged(node, 'exercise').length > 0;
+  let body: ReactNode = <CellBody block={node} isFolded={isCheck || Boolean(fold)} />;
+  if (isCheck) body = <Check block={node}>{body}</Check>;
+  else if (fold) body = <Fold {...fold}>{body}</Fold>;
+  const kind = isCheck ? ' check' : tagged(node, 'exercise').length > 0 ? ' stub' : '';
   return (
-    <div className={isStub ? 'cell stub' : 'cell'} id={node.html_id}>
+    <div className={`cell${kind}`} id={node.html_id}>
       {body}
     </div>
   );

@@ -1,7 +1,8 @@
 // Comforts on top of a page that reads well without them: the dark theme, copy
-// buttons, the contents drawer on narrow screens, the place in the outline, search,
-// previews and keys.
-import { remember } from './dom';
+// buttons, how much code is shown, the contents drawer on narrow screens, the place in
+// the outline, large pictures, search, previews and keys.
+import { closeOnBackdrop, element, remember } from './dom';
+import { showDepth } from './depth';
 import { keys } from './keys';
 import { previews } from './preview';
 
@@ -57,7 +58,7 @@ function drawer(): void {
   const set = (open: boolean) => {
     root.classList.toggle('drawer-open', open);
     link.setAttribute('aria-expanded', String(open));
-    if (open) contents.querySelector('a')?.focus();
+    if (open) contents.querySelector<HTMLElement>('[aria-current], a')?.focus();
   };
   const isOpen = () => root.classList.contains('drawer-open');
   link.addEventListener('click', (event) => {
@@ -75,8 +76,9 @@ function drawer(): void {
     link.focus();
   });
   document.addEventListener('click', (event) => {
-    const target = event.target as Node;
-    if (isOpen() && !contents.contains(target) && !link.contains(target)) set(false);
+    const target = event.target as Element;
+    const isInside = contents.contains(target) && !target.closest('.outline a');
+    if (isOpen() && !isInside && !link.contains(target)) set(false);
   });
   set(false);
 }
@@ -85,10 +87,14 @@ function drawer(): void {
 function openTarget(): void {
   const id = decodeURIComponent(location.hash.slice(1));
   const target = id ? document.getElementById(id) : null;
-  // A link to a check leads to its cell, and what matters there is in the fold.
-  let box = target?.closest('details') ?? target?.querySelector('.check > details') ?? null;
+  // A link to a cell means what is in its fold.
+  const cell = target?.matches('.cell, .badge') ? target.closest('.cell') : undefined;
+  let box = target?.closest('details') ?? cell?.querySelector('details') ?? null;
   if (!box) return;
-  for (; box; box = box.parentElement?.closest('details') ?? null) box.open = true;
+  for (; box; box = box.parentElement?.closest('details') ?? null) {
+    box.open = true;
+    box.dataset.touched = 'true';
+  }
   target?.scrollIntoView();
 }
 
@@ -112,35 +118,87 @@ function scrollers(): void {
   void document.fonts.ready.then(update);
 }
 
-function outline(): void {
-  const links = new Map<string, HTMLAnchorElement>();
+/** Where the reader is: the section in the contents, and the share of the page. */
+function place(): void {
+  const contents = document.getElementById('contents');
+  const links = new Map<Element, HTMLAnchorElement>();
   for (const link of document.querySelectorAll<HTMLAnchorElement>('.outline a')) {
-    links.set(decodeURIComponent(link.hash.slice(1)), link);
+    const heading = document.getElementById(decodeURIComponent(link.hash.slice(1)));
+    if (heading) links.set(heading, link);
   }
-  if (!links.size) return;
-  const headings = [...links.keys()].flatMap((id) => document.getElementById(id) ?? []);
+  let current: HTMLAnchorElement | undefined;
   const update = () => {
-    const above = headings.filter((each) => each.getBoundingClientRect().top < 120);
-    const current = above.at(-1) ?? headings[0];
-    for (const [id, link] of links) {
-      if (id === current.id) link.setAttribute('aria-current', 'true');
-      else link.removeAttribute('aria-current');
+    const long = root.scrollHeight - innerHeight;
+    const read = long > 0 ? Math.min(scrollY / long, 1) : 0;
+    // A link brings a heading to about the fifth of the window.
+    const above = [...links].filter(([each]) => each.getBoundingClientRect().top < 180);
+    root.style.setProperty('--read', read.toFixed(4));
+    const [, next] = above.at(-1) ?? [...links][0] ?? [];
+    if (!next || next === current) return;
+    current?.removeAttribute('aria-current');
+    next.setAttribute('aria-current', 'true');
+    current = next;
+    if (!contents) return;
+    // The contents follow the text; the page itself is not moved.
+    const [box, line] = [contents, next].map((each) => each.getBoundingClientRect());
+    if (line.top < box.top || line.bottom > box.bottom) {
+      contents.scrollTop += line.top - box.top - box.height / 3;
     }
   };
   let waiting = false;
-  addEventListener(
-    'scroll',
-    () => {
-      if (waiting) return;
-      waiting = true;
-      requestAnimationFrame(() => {
-        waiting = false;
-        update();
-      });
-    },
-    { passive: true },
-  );
-  update();
+  const soon = () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      update();
+    });
+  };
+  addEventListener('scroll', soon, { passive: true });
+  addEventListener('resize', soon);
+  soon();
+}
+
+function depthChoice(): void {
+  for (const radio of document.querySelectorAll<HTMLInputElement>('.depth input')) {
+    radio.addEventListener('change', () => {
+      remember('depth', radio.value === 'core' ? null : radio.value);
+      showDepth(radio.value);
+    });
+  }
+  // What is opened by hand stays open whatever is chosen.
+  document.addEventListener('click', (event) => {
+    const summary = (event.target as Element).closest('summary');
+    if (summary?.parentElement) summary.parentElement.dataset.touched = 'true';
+  });
+}
+
+/** A still picture opens as large as the window, and scrolls where it is larger. */
+function pictures(): void {
+  let dialog: HTMLDialogElement | undefined;
+  const view = element('div', { class: 'large-view', tabindex: '0', role: 'group' });
+  const make = () => {
+    const close = element('button', { type: 'button' }, 'Close');
+    const made = element('dialog', { class: 'large', 'aria-label': 'Picture' }, close, view);
+    close.addEventListener('click', () => made.close());
+    closeOnBackdrop(made);
+    document.body.append(made);
+    return made;
+  };
+  document.addEventListener('click', (event) => {
+    const link = (event.target as Element).closest<HTMLAnchorElement>('main a.enlarge');
+    const shown = link?.querySelector('img');
+    if (!link || !shown || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    // A picture that is not there yet has its size in the page.
+    const [width, height] = ['width', 'height'].map((side) => Number(shown.getAttribute(side)) || 1);
+    const picture = element('img', { src: shown.src, alt: shown.alt });
+    picture.style.width = `max(${width}px, min(94vw, ${(85 * width) / height}dvh))`;
+    view.setAttribute('aria-label', 'picture');
+    view.replaceChildren(picture);
+    dialog ??= make();
+    dialog.showModal();
+  });
 }
 
 themeToggle();
@@ -149,7 +207,9 @@ const models = document.querySelectorAll<HTMLElement>('.model');
 if (models.length) void import('../model/model-client').then((room) => room.models(models));
 copyButtons();
 drawer();
-outline();
+depthChoice();
+pictures();
+place();
 scrollers();
 openTarget();
 keys();

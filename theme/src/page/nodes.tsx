@@ -8,8 +8,8 @@ import { isRun } from '../site/facts';
 import { Ledger } from '../back/ledger';
 import { Modules, Names } from '../back/names';
 import { Coverage, Errata } from '../back/notes';
-import { Outputs } from './outputs';
-import { capital, isExercise, plainText } from '../site/tree';
+import { Enlarge, Outputs } from './outputs';
+import { capital, find, isExercise, plainText } from '../site/tree';
 
 type Props = { node: Node };
 
@@ -132,6 +132,17 @@ function Image({ node }: Props) {
   return <img {...image} alt={node.alt ?? ''} style={style} />;
 }
 
+/** The picture of a figure; elsewhere an image may stand in a link of its own. */
+function FigureImage({ node }: Props) {
+  const { site } = usePage();
+  const image = site.bytes(node.url) ? site.publish(node.url) : { src: node.url };
+  return (
+    <Enlarge {...image}>
+      <Image node={node} />
+    </Enlarge>
+  );
+}
+
 function Container({ node }: Props) {
   const { site, page } = usePage();
   const isCode = node.kind === 'code';
@@ -146,7 +157,15 @@ function Container({ node }: Props) {
   return (
     <figure id={node.html_id} className={[`figure-${node.kind}`, ...classes(node)].join(' ')}>
       {isCode && <MyST ast={node.children?.filter((child) => child.type === 'caption')} />}
-      <MyST ast={node.children?.filter((child) => !isCode || child.type !== 'caption')} />
+      {children
+        .filter((child) => !isCode || child.type !== 'caption')
+        .map((child, i) =>
+          child.type === 'image' ? (
+            <FigureImage node={child} key={i} />
+          ) : (
+            <MyST ast={[child]} key={i} />
+          ),
+        )}
     </figure>
   );
 }
@@ -290,18 +309,30 @@ function CiteGroup({ node }: Props) {
   );
 }
 
+/** Where there is a margin the note stands in it, beside the words it belongs to. */
 function FootnoteReference({ node }: Props) {
+  const { page } = usePage();
+  const note = find(
+    page.mdast,
+    ({ type, identifier }) => type === 'footnoteDefinition' && identifier === node.identifier,
+  );
   return (
-    <sup>
-      <a
-        className="footnote"
-        href={`#footnote-${node.identifier}`}
-        id={`footnote-ref-${node.identifier}`}
-        aria-label={`Footnote ${node.enumerator}`}
-      >
-        {node.enumerator}
-      </a>
-    </sup>
+    <>
+      <sup>
+        <a
+          className="footnote"
+          href={`#footnote-${node.identifier}`}
+          id={`footnote-ref-${node.identifier}`}
+          aria-label={`Footnote ${node.enumerator}`}
+        >
+          {node.enumerator}
+        </a>
+      </sup>
+      <span className="margin-note">
+        <span className="number">{node.enumerator} </span>
+        <MyST ast={note?.children?.flatMap((each) => each.children ?? []) ?? []} />
+      </span>
+    </>
   );
 }
 

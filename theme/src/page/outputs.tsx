@@ -1,3 +1,4 @@
+import type { ReactNode } from 'react';
 import { AnsiUp } from 'ansi_up';
 import katex from 'katex';
 import type { Node } from '../site/types';
@@ -5,9 +6,11 @@ import { usePage } from '../site/context';
 import { CLOUD, CloudFigure } from '../live/cloud';
 import { LIVE, LiveFigure } from '../live/live';
 import { Model, ONNX } from '../model/model';
+import type { Depth } from './depth';
 
 const WIDGET = 'application/vnd.jupyter.widget-view+json';
 const IMAGES = ['image/svg+xml', 'image/png', 'image/jpeg', 'image/gif'];
+const RICH = [...IMAGES, 'text/html', 'text/latex'];
 
 interface MimeItem {
   content?: string;
@@ -47,13 +50,39 @@ function alternative(data: any, bundle: Bundle, mime: string): string {
   return stated ?? (isRepr(text) ? '' : text);
 }
 
-function Picture({ item, mime, alt }: { item: MimeItem; mime: string; alt: string }) {
+interface PictureProps {
+  item: MimeItem;
+  mime: string;
+  alt: string;
+  isLive: boolean;
+}
+
+function Picture({ item, mime, alt, isLive }: PictureProps) {
   const { site } = usePage();
   // Each SVG is a file of its own: the ids inside never clash with another's.
   const image = item.path
     ? site.publish(item.path)
     : site.publishContent(item.content ?? '', mime === IMAGES[0] ? '.svg' : '');
-  return <img {...image} alt={alt} loading="lazy" />;
+  const picture = <img {...image} alt={alt} loading="lazy" />;
+  return isLive ? picture : <Enlarge {...image}>{picture}</Enlarge>;
+}
+
+/** Pixels from which a picture takes the whole measure: the others are small on purpose. */
+const FULL = 540;
+
+interface EnlargeProps {
+  src: string;
+  width?: number;
+  children: ReactNode;
+}
+
+/** A still picture is also a link to itself, where a reader can make it larger. */
+export function Enlarge({ src, width = 0, children }: EnlargeProps) {
+  return (
+    <a className={width < FULL ? 'enlarge' : 'enlarge full'} href={src} title="Enlarge">
+      {children}
+    </a>
+  );
 }
 
 function Mime({ data, alt }: { data: any; alt?: string }) {
@@ -67,9 +96,10 @@ function Mime({ data, alt }: { data: any; alt?: string }) {
   const image = IMAGES.find((mime) => bundle[mime]);
   if (image) {
     const text = alt ?? alternative(data, bundle, image);
-    const picture = <Picture item={bundle[image]!} mime={image} alt={text} />;
     const [Played, json] = PLAYED.map(([mime, each]) => [each, read(mime)] as const)
       .find(([, found]) => found) ?? [];
+    const about = { item: bundle[image]!, mime: image, alt: text };
+    const picture = <Picture {...about} isLive={Played !== undefined} />;
     return Played && json ? <Played json={json} still={picture} /> : picture;
   }
   if (isWidget) return null;
@@ -132,20 +162,59 @@ function joinStreams(outputs: any[], read: (path: string) => string): any[] {
   return joined;
 }
 
+/** Text of more lines than this is a table that few look up. */
+const LONG = 12;
+
+/** A long text has a fold of its own; one line is shorter than the line of a fold. */
+function Words({ data, lines }: { data: any; lines: number }) {
+  const text = <Output data={data} />;
+  if (lines < 3) return text;
+  const depth: Depth = lines > LONG ? 'everything' : 'core';
+  return (
+    <details className="fold output" data-depth={depth} open={depth === 'core'}>
+      <summary>Output, {lines} lines</summary>
+      {text}
+    </details>
+  );
+}
+
+/** Of what a cell showed, only the pictures, or only the words. */
+export type Shown = 'pictures' | 'words';
+
+interface OutputsProps {
+  node: Node;
+  alt?: string;
+  only?: Shown;
+  isFolded?: boolean;
+}
+
 /** Everything a cell showed when it ran; nothing when there is nothing to show. */
-export function Outputs({ node, alt }: { node: Node; alt?: string }) {
+export function Outputs({ node, alt, only, isFolded }: OutputsProps) {
   const { site } = usePage();
   const read = (path: string) => site.bytes(path)?.toString() ?? '';
+  const linesOf = (data: any): number => {
+    const bundle: Bundle = data.data ?? {};
+    if (data.output_type === 'error' || RICH.some((mime) => bundle[mime])) return 0;
+    const item = bundle['text/plain'];
+    const text = data.text ?? item?.content ?? read(data.path ?? item?.path ?? '');
+    return String(text).trim().split('\n').length;
+  };
   const shown = (node.children ?? []).map((output) => output.jupyter_data);
-  const outputs = joinStreams(shown.filter(isVisible), read);
+  const outputs = joinStreams(shown.filter(isVisible), read)
+    .map((data) => ({ data, lines: linesOf(data) }))
+    .filter(({ lines }) => !only || (lines > 0) === (only === 'words'));
   if (node.visibility === 'remove' || !outputs.length) {
     return null;
   }
   const body = (
-    <div className={node.scroll ? 'outputs scroll' : 'outputs'} id={node.html_id}>
-      {outputs.map((data, i) => (
-        <Output data={data} alt={alt} key={i} />
-      ))}
+    <div className={node.scroll ? 'outputs scroll' : 'outputs'} id={only === 'words' ? undefined : node.html_id}>
+      {outputs.map(({ data, lines }, i) =>
+        lines && !only && !isFolded ? (
+          <Words data={data} lines={lines} key={i} />
+        ) : (
+          <Output data={data} alt={alt} key={i} />
+        ),
+      )}
     </div>
   );
   if (node.visibility !== 'hide') return body;

@@ -5,6 +5,7 @@ import { renderToStaticMarkup } from 'react-dom/server';
 import type { Node, Page } from '../site/types';
 import { MODULES, type Site } from '../site/site';
 import { PageProvider } from '../site/context';
+import { earlyDepth } from './depth';
 import { RENDERERS } from './nodes';
 import { TakeAway } from './takeaway';
 import { API, parts } from './toc';
@@ -19,7 +20,14 @@ const EARLY_SCRIPT =
   "try{var t=localStorage.getItem('theme');" +
   "if(t==='dark'||t==='light')e.dataset.theme=t}catch(_){}})(document.documentElement)";
 
-function Contents({ site, current }: { site: Site; current: string }) {
+interface ContentsProps {
+  site: Site;
+  current: string;
+  /** What the page in question holds: it stands below its entry. */
+  outline?: ReactNode;
+}
+
+function Contents({ site, current, outline }: ContentsProps) {
   const all = parts(site);
   return (
     <nav id="contents" aria-label="Table of contents">
@@ -37,6 +45,7 @@ function Contents({ site, current }: { site: Site; current: string }) {
                     <span className="number">{entry.number}</span>
                     <span>{entry.title}</span>
                   </a>
+                  {entry.slug === current && outline}
                 </li>
               ))}
               {part === all.at(-1) && (
@@ -48,6 +57,7 @@ function Contents({ site, current }: { site: Site; current: string }) {
                     <span className="number" />
                     <span>{API.title}</span>
                   </a>
+                  {current === MODULES && outline}
                 </li>
               )}
             </ol>
@@ -64,18 +74,17 @@ function Outline({ page }: { page: Page }) {
   );
   if (headings.length < 2) return null;
   return (
-    <nav className="outline" aria-label="On this page">
-      <p className="outline-title">On this page</p>
-      <ol>
-        {headings.map((node) => (
-          <li key={node.html_id} className={`depth-${node.depth}`}>
-            <a href={`#${node.html_id}`}>
+    <ol className="outline" aria-label="On this page">
+      {headings.map((node) => (
+        <li key={node.html_id} className={`level-${node.depth}`}>
+          <a href={`#${node.html_id}`}>
+            <span>
               <MyST ast={node.children ?? []} />
-            </a>
-          </li>
-        ))}
-      </ol>
-    </nav>
+            </span>
+          </a>
+        </li>
+      ))}
+    </ol>
   );
 }
 
@@ -83,7 +92,7 @@ function Footnotes({ page }: { page: Page }) {
   const notes = [...walk(page.mdast)].filter((node) => node.type === 'footnoteDefinition');
   if (!notes.length) return null;
   return (
-    <section className="endnotes" aria-labelledby="footnotes">
+    <section className="endnotes footnotes" aria-labelledby="footnotes">
       <h2 id="footnotes">Footnotes</h2>
       <ol>
         {notes.map((note) => (
@@ -166,7 +175,7 @@ function Head({ site, page, title }: { site: Site; page: Page; title: string }) 
       <title>{title}</title>
       {description && <meta name="description" content={description} />}
       <link rel="icon" href={asset('favicon.svg')} type="image/svg+xml" />
-      <script dangerouslySetInnerHTML={{ __html: EARLY_SCRIPT }} />
+      <script dangerouslySetInnerHTML={{ __html: `${EARLY_SCRIPT};${earlyDepth()}` }} />
       {fonts(page).map((font) => (
         <link
           key={font}
@@ -248,12 +257,11 @@ export function Frame({ site, page, className, outline, children }: FrameProps) 
         </a>
         <Masthead site={site} />
         <div className={['layout', className].filter(Boolean).join(' ')}>
-          <Contents site={site} current={page.slug} />
+          <Contents site={site} current={page.slug} outline={outline} />
           {/* The hyphen keeps it apart from the Python names that module pages bear. */}
           <main id="main-text" tabIndex={-1}>
             {children}
           </main>
-          {outline}
         </div>
       </body>
     </html>
@@ -278,7 +286,7 @@ export function Article({ site, page }: { site: Site; page: Page }) {
   );
 }
 
-/** A table of many columns takes the room of the outline. */
+/** A table of many columns takes the margin, too. */
 const isWide = (page: Page) =>
   find(page.mdast, (node) => ['ledger', 'errata'].includes(node.type)) !== undefined;
 
@@ -290,7 +298,7 @@ function Document({ site, page }: { site: Site; page: Page }) {
       site={site}
       page={page}
       className={isLanding ? 'landing' : isWide(page) ? 'wide' : undefined}
-      outline={isLanding || isWide(page) ? undefined : <Outline page={page} />}
+      outline={isLanding ? undefined : <Outline page={page} />}
     >
       <Article site={site} page={page} />
       <Neighbours site={site} slug={page.slug} />

@@ -64,8 +64,7 @@ function whatIsAt(page: Document, hash: string): Element[] {
   if (!target) return [];
   if (/^H\d$/.test(target.tagName)) return beginning(target);
   // Of a check, what it found: its code is a click away.
-  const check = target.querySelector(':scope > .check');
-  if (check) return [...check.querySelectorAll('.check-line, .outputs')];
+  if (target.matches('.check')) return [...target.querySelectorAll('.check-line, .outputs')];
   const whole = target.matches(WHOLE) ? target : target.closest(WHOLE);
   return whole ? [whole] : [];
 }

@@ -1,7 +1,9 @@
 import { basename } from 'node:path';
 import type { Node, Page } from '../site/types';
 import type { Site } from '../site/site';
-import { walk } from '../site/tree';
+import { find, walk } from '../site/tree';
+import { SetUp } from './cells';
+import { DEPTHS } from './depth';
 
 const isCell = (node: Node) => node.kind === 'notebook-code';
 
@@ -12,6 +14,27 @@ function install(site: Site): string {
   return source ? `pip install '${name} @ git+${source}'` : "pip install '.[lab]'";
 }
 
+const MEANS = {
+  ideas: 'Words, formulas and pictures',
+  core: 'With the code that a chapter is about',
+  everything: 'With set-up, checks and the code of figures',
+};
+
+/** How much code the reader wants to see, here and on every other page. */
+function DepthChoice() {
+  return (
+    <fieldset className="depth">
+      <legend>Show</legend>
+      {DEPTHS.map((depth) => (
+        <label key={depth} title={MEANS[depth]}>
+          <input type="radio" name="depth" value={depth} defaultChecked={depth === 'core'} />
+          <span>{depth}</span>
+        </label>
+      ))}
+    </fieldset>
+  );
+}
+
 /** A quiet line under the title: this chapter as a notebook, as text, and how to run it. */
 export function TakeAway({ site, page }: { site: Site; page: Page }) {
   const nodes = [...walk(page.mdast)];
@@ -19,6 +42,7 @@ export function TakeAway({ site, page }: { site: Site; page: Page }) {
   const chapter = page.location.slice(1);
   const stem = basename(chapter, '.md');
   const file = (extension: string) => `${site.base}/download/${stem}.${extension}`;
+  const setUp = find(page.mdast, (node) => node.data?.isSetUp === true);
   const hasRun = nodes.some((node) => node.jupyter_data);
   return (
     <div className="take-away">
@@ -40,6 +64,8 @@ export function TakeAway({ site, page }: { site: Site; page: Page }) {
           </p>
         </div>
       </details>
+      {setUp && <SetUp block={setUp} />}
+      <DepthChoice />
     </div>
   );
 }

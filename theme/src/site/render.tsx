@@ -38,7 +38,6 @@ function deadAnchors(rendered: Rendered[]): string[] {
 async function main(): Promise<number> {
   const out = setting('BUILD_DIRECTORY');
   const cdn = setting('CONTENT_CDN');
-
   const write = (name: string, content: string | Buffer) => {
     const file = join(out, name);
     mkdirSync(dirname(file), { recursive: true });
@@ -54,8 +53,8 @@ async function main(): Promise<number> {
   write('myst.xref.json', JSON.stringify(xref));
   const inventory = await fetch(`${cdn}/objects.inv`);
   if (inventory.ok) write('objects.inv', Buffer.from(await inventory.arrayBuffer()));
-
   const site = await Site.load(cdn, basePath(), bookRoot());
+
   const rendered: Rendered[] = [];
   for (const [slug, page] of site.pages) {
     const source = page.location.slice(1);

@@ -7,7 +7,7 @@ import { Facts } from './facts';
 import { collectIdentifiers, type Identifier, type Identifiers } from './identifiers';
 import { Package } from './package';
 import { collectUses, NO_USES, type Uses } from './uses';
-import { capital, isExercise, plainText, tagged, walk } from './tree';
+import { capital, find, isExercise, plainText, tagged, walk } from './tree';
 
 /** The folder of the site that shows the package. */
 export const MODULES = 'modules';
@@ -66,6 +66,7 @@ export class Site {
     for (const page of pages.values()) {
       addIds(page.mdast);
       markAnswerChecks(page.mdast);
+      markSetUp(page.mdast);
     }
     for (const entry of toc) {
       const page = entry.slug ? pages.get(entry.slug) : undefined;
@@ -250,6 +251,16 @@ function markAnswerChecks(tree: Node): void {
     if (block.kind !== 'notebook-code') continue;
     if (isAfterStub) block.data = { ...block.data, judges: true };
     isAfterStub = tagged(block, 'exercise').length > 0;
+  }
+}
+
+/** Hidden code before anything else is run: imports and the like. */
+function markSetUp(tree: Node): void {
+  const first = find(tree, (node) => node.kind === 'notebook-code');
+  const code = first?.children?.find((child) => child.type === 'code');
+  const isSilent = !first?.children?.some((child) => child.children?.length);
+  if (first && code?.visibility === 'hide' && isSilent && !tagged(first, 'export').length) {
+    first.data = { ...first.data, isSetUp: true };
   }
 }
 

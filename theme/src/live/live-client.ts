@@ -1,6 +1,7 @@
 // Draws the live figures of a page: marks whose data lie in tables, one row for
 // every position of the controls. The Python side is `ddpm_lit.book.widgets`.
 import { scaleLinear, scaleLog } from 'd3-scale';
+import { readJson } from '../page/dom';
 
 /** A channel of a mark: the controls it depends on, and its packed numbers. */
 interface Table {
@@ -420,9 +421,7 @@ export function liveFigures(): void {
   const begin = async (box: HTMLElement) => {
     watcher.unobserve(box);
     try {
-      const answer = await fetch(box.dataset.live!);
-      if (!answer.ok) throw new Error(`${answer.status}`);
-      bringToLife(box, await answer.json());
+      bringToLife(box, await readJson(box.dataset.live!));
     } catch {
       box.querySelector('.live-says')!.textContent =
         'The numbers of this figure could not be loaded; load the page again.';

@@ -1,7 +1,7 @@
 // Comforts on top of a page that reads well without them: the dark theme, copy
 // buttons, the contents drawer on narrow screens, the place in the outline, search,
 // previews and keys.
-import { remember } from './dom';
+import { cleanLinks, remember } from './dom';
 import { keys } from './keys';
 import { previews } from './preview';
 
@@ -143,6 +143,7 @@ function outline(): void {
   update();
 }
 
+cleanLinks(document.querySelectorAll<HTMLAnchorElement>('a[href]'));
 themeToggle();
 liveFigures();
 copyButtons();

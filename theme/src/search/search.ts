@@ -1,6 +1,6 @@
 // Search: fetched, with its index, when a reader first opens it.
 import MiniSearch, { type SearchResult } from 'minisearch';
-import { closeOnBackdrop, element, siteUrl } from '../page/dom';
+import { closeOnBackdrop, element, readJson, siteUrl } from '../page/dom';
 import type { Entry } from './search-index';
 
 const LIMIT = 30;
@@ -259,24 +259,15 @@ class SearchDialog {
 
 let dialog: Promise<SearchDialog> | undefined;
 
-async function load(): Promise<SearchDialog> {
-  const answer = await fetch(siteUrl('search.json'));
-  if (!answer.ok) throw new Error(`search.json: ${answer.status}`);
-  const entries: Entry[] = await answer.json();
+async function fetched(): Promise<SearchDialog> {
+  const entries = await readJson<Entry[]>(siteUrl('search.json'));
   return new SearchDialog(entries, createIndex(entries));
 }
 
-export async function openSearch(): Promise<void> {
-  dialog ??= load();
-  try {
-    (await dialog).open();
-  } catch (error) {
-    dialog = undefined; // The next attempt asks again.
-    const says = element('p', {}, `The index could not be loaded (${error}). Try again.`);
-    const note = element('dialog', { class: 'search', 'aria-label': 'Search' }, says);
-    closeOnBackdrop(note);
-    note.addEventListener('close', () => note.remove());
-    document.body.append(note);
-    note.showModal();
-  }
+async function openSearch(): Promise<void> {
+  dialog ??= fetched();
+  dialog.catch(() => (dialog = undefined)); // The next attempt asks again.
+  (await dialog).open();
 }
+
+Object.assign(document.currentScript!, { data: openSearch });

@@ -122,6 +122,7 @@ def name(path: Path, image: str) -> None:
     )
     text = path.read_text("utf-8").replace("</title>", f"</title>{said}", 1)
     text = text.replace(
-        '"twitter:card" content="summary"', '"twitter:card" content="summary_large_image"'
+        '"twitter:card" content="summary"',
+        '"twitter:card" content="summary_large_image"',
     )
     path.write_text(text, encoding="utf-8")

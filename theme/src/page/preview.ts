@@ -75,6 +75,7 @@ function whatIsAt(page: Document, hash: string): Element[] {
   const target = page.getElementById(decodeURIComponent(hash.slice(1)));
   if (!target) return [];
   if (/^H\d$/.test(target.tagName)) return beginning(target);
+  if (target.matches('dt')) return [target, target.nextElementSibling!];
   // Of a check, what it found: its code is a click away.
   const check = target.querySelector(':scope > .check');
   if (check) return [...check.querySelectorAll('.check-line, .outputs')];

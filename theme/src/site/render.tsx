@@ -53,7 +53,6 @@ const sitemap = (addresses: string[]) =>
 async function main(): Promise<number> {
   const out = setting('BUILD_DIRECTORY');
   const cdn = setting('CONTENT_CDN');
-  const site = await Site.load(cdn, basePath(), bookRoot());
 
   const write = (name: string, content: string | Buffer) => {
     const file = join(out, name);
@@ -62,7 +61,7 @@ async function main(): Promise<number> {
   };
 
   // What other MyST and Sphinx projects read to refer to this book. Fetched before the
-  // long work of rendering, during which the server would close the connection.
+  // long work on the pages, during which the server would close the connection.
   const xref = await (await fetch(`${cdn}/myst.xref.json`)).json();
   for (const reference of xref.references ?? []) {
     reference.data = reference.data?.replace(/^\/content/, '');
@@ -70,6 +69,8 @@ async function main(): Promise<number> {
   write('myst.xref.json', JSON.stringify(xref));
   const inventory = await fetch(`${cdn}/objects.inv`);
   if (inventory.ok) write('objects.inv', Buffer.from(await inventory.arrayBuffer()));
+
+  const site = await Site.load(cdn, basePath(), bookRoot());
 
   const rendered: Rendered[] = [];
   for (const [slug, page] of site.pages) {

@@ -82,7 +82,7 @@ def test_a_browser_without_light_dark_has_all_colours(browser, root, scheme, pap
 
     page = browser.new_page(color_scheme=scheme)
     page.route("**/style.css", forget)
-    page.goto(f"{root}/{CHAPTER}/", wait_until="networkidle")
+    page.goto(f"{root}/{CHAPTER}/")
     assert background(page) == paper
     assert background(page, ".masthead") != "rgba(0, 0, 0, 0)"
     page.locator(".live").first.scroll_into_view_if_needed()
@@ -98,7 +98,7 @@ def test_a_browser_without_light_dark_has_all_colours(browser, root, scheme, pap
 
 def test_with_forced_colours_curves_and_their_names_agree(browser, root):
     page = browser.new_page(forced_colors="active")
-    page.goto(f"{root}/{CHAPTER}/", wait_until="networkidle")
+    page.goto(f"{root}/{CHAPTER}/")
     page.locator(".live").first.scroll_into_view_if_needed()
     swatch = page.locator(".swatch").first
     expect(swatch).to_be_attached()

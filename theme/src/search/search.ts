@@ -112,7 +112,8 @@ function readings(query: string): string[] {
     plain.includes(` ${name} `) ? plain.replace(name, other) : [],
   );
   // A word in two pieces is also written as one.
-  return [words.length ? plain : query, ...others, ...(words.length === 2 ? [words.join('')] : [])];
+  const joined = /^\p{L}+[-_]\p{L}+$/u.test(query) ? [words.join('')] : [];
+  return [words.length ? plain : query, ...others, ...joined];
 }
 
 interface Hit {

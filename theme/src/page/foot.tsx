@@ -7,7 +7,6 @@ export function Foot({ site, page }: { site: Site; page: Page }) {
   const { about } = site;
   const source = site.options.repository;
   const file = (name: string) => `${site.base}/download/${name}`;
-  const edition = [about.version && `version ${about.version}`, about.date].filter(Boolean);
   return (
     <footer>
       <p>
@@ -31,7 +30,12 @@ export function Foot({ site, page }: { site: Site; page: Page }) {
         <Code value={about.bibtex(site.title)} />
       </details>
       <p>
-        <span>{[site.title, ...edition].join(', ')}</span>
+        <span>
+          {site.title}
+          {about.version && `, version ${about.version}`}
+          {about.date && ', '}
+          {about.date && <time dateTime={about.date}>{about.date}</time>}
+        </span>
         {about.authors && (
           <span>
             © {about.year} {about.authors}

@@ -24,7 +24,7 @@ BOOK = re.compile(r'<meta property="og:site_name" content="([^"]*)"/>')
 FIGURE = re.compile(r'<img src="(?:\.\./)*(build/[^"]+)"')
 DOT = re.compile(r'cx="(\d+)" cy="(\d+)" r="([\d.]+)"(?: opacity="([\d.]+)")?')
 INK, PAPER = (29, 90, 135), (253, 252, 249)
-CARD = """<!doctype html><style>
+CARD = """<!doctype html><link rel="stylesheet" href="assets/style.css"><style>
 body {{ margin: 0; box-sizing: border-box; width: 1200px; height: 630px;
   padding: 56px 72px; background: #fdfcf9; color: #111317; overflow: hidden;
   display: flex; flex-direction: column; border-top: 14px solid #1d5a87;
@@ -33,7 +33,7 @@ p {{ margin: 0; font-size: 30px; color: #5c6269; }}
 h1 {{ margin: 12px 0 28px; font-size: 66px; line-height: 1.12; font-weight: 650; }}
 div {{ flex: 1; min-height: 0; display: flex; justify-content: center; }}
 img {{ max-width: 100%; height: 100%; object-fit: contain; }}
-</style><link rel="stylesheet" href="assets/style.css">
+</style>
 <p>{book}</p><h1>{title}</h1><div>{figure}</div>"""
 
 

@@ -32,7 +32,7 @@ const ALSO: Record<string, string> = {
   vlb: 'evidence lower bound',
   elbo: 'evidence lower bound',
   'variational bound': 'evidence lower bound',
-  kl: 'kullback leibler',
+  kl: 'divergence',
   nll: 'likelihood',
   'negative log likelihood': 'likelihood',
   cfg: 'classifier free guidance',

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import fcntl
+import posixpath
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +83,22 @@ def public_names() -> dict[str, str]:
     return found
 
 
+def from_root(page: Path, site: Path) -> str:
+    """The HTML of a page, its links written from the root and without `index.html`."""
+    folder = page.parent.relative_to(site)
+
+    def link(found: re.Match[str]) -> str:
+        path, hash_, place = found[1].partition("#")
+        if ":" in path:
+            return found[0]
+        whole = posixpath.normpath(folder / path) if path else f"{folder}/index.html"
+        whole = re.sub(r"(^|/)index\.html$", r"\1", whole.removeprefix("./"))
+        return f' href="/{whole}{hash_}{place}"'
+
+    text = page.read_text("utf-8")
+    return re.sub(r' href="([^"]*)"', link, text)
+
+
 def copy_book(folder: Path) -> Path:
     """Chapters, package, figures and settings in a folder of their own."""
     (folder / "tools").mkdir(parents=True)
@@ -89,6 +107,8 @@ def copy_book(folder: Path) -> Path:
     leftovers = shutil.ignore_patterns("*.ipynb", "__pycache__", ".ipynb_checkpoints")
     for name in ("chapters", "ddpm_lit", "figures"):
         shutil.copytree(ROOT / name, folder / name, ignore=leftovers)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
     settings = (ROOT / "myst.yml").read_text("utf-8")
     assert "template: ./theme" in settings
     settings = settings.replace("template: ./theme", f"template: {ROOT / 'theme'}")

@@ -14,7 +14,7 @@ import yaml
 from ledger import EQUATION, origins
 
 from chapters import read_chapters
-from conftest import ROOT, package_files, public_names
+from conftest import ROOT, from_root, package_files, public_names
 
 PAGES = ("ledger", "errata", "coverage", "names")
 RESULT = re.compile(
@@ -25,13 +25,11 @@ RESULT = re.compile(
 )
 
 
-@cache
-def text_of(path: Path) -> str:
-    return path.read_text("utf-8")
+text_of = cache(from_root)
 
 
 def page(site: Path, name: str) -> str:
-    return text_of(site / name / "index.html")
+    return text_of(site / name / "index.html", site)
 
 
 def words(markup: str) -> str:
@@ -181,7 +179,7 @@ def test_no_link_of_the_back_matter_is_dead(site):
         ):
             target = site / path.strip("/")
             if target.is_dir():
-                there = text_of(target / "index.html")
+                there = text_of(target / "index.html", site)
                 assert not place or f' id="{place}"' in there, f"{name}: {path}#{place}"
             else:
                 assert target.is_file(), f"{name}: {path}"

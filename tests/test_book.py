@@ -28,9 +28,15 @@ def read(chapter: str) -> str:
     return (ROOT / "chapters" / f"{chapter}.md").read_text("utf-8")
 
 
+ADDRESS = "https://example.org/book"
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    return copy_book(tmp_path_factory.mktemp("copy") / "book")
+    folder = copy_book(tmp_path_factory.mktemp("copy") / "book")
+    settings = (folder / "myst.yml").read_text("utf-8")
+    (folder / "myst.yml").write_text(settings.rstrip() + f"\n    url: {ADDRESS}/\n")
+    return folder
 
 
 def test_every_page_renders_with_numbers_badges_and_no_foreign_host(copy):
@@ -56,9 +62,20 @@ def test_every_page_renders_with_numbers_badges_and_no_foreign_host(copy):
             name
         )
         loads = re.findall(
-            r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', text
+            r'<(?:script|link(?! rel="canon)|img)[^>]+(?:src|href)="(https?:[^"]+)',
+            text,
         )
         assert not loads, f"{name} loads {loads[:3]} from another host"
+    # What needs an absolute address has the one that myst.yml says.
+    place = f"{ADDRESS}/diffusion-kernel/"
+    assert f'<link rel="canonical" href="{place}"' in kernel
+    assert f'property="og:url" content="{place}"' in kernel
+    card = re.search(rf'og:image" content="{ADDRESS}/(cards/\w+\.png)"', kernel)
+    assert card and (html / card[1]).is_file()
+    listed = re.findall(r"<loc>(.*?)</loc>", (html / "sitemap.xml").read_text("utf-8"))
+    assert {f"{ADDRESS}/", place, f"{ADDRESS}/modules/forward/"} <= set(listed)
+    robots = (html / "robots.txt").read_text("utf-8")
+    assert f"Sitemap: {ADDRESS}/sitemap.xml" in robots
 
 
 # Something wrong, its line counted from the first, and what the build says of it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from browser import chromium
-from pdf import print_book
+from pdf import offer, print_book
 from pypdf import PdfReader
 from pypdfium2 import PdfDocument
 from serve import serve
@@ -116,3 +116,16 @@ def test_nothing_is_cut_off_at_the_margin(site):
         for what in boxes:
             cut = page.evaluate(TOO_WIDE, what)
             assert not cut, f"{what} is wider than the page: {cut[:10]}"
+
+
+def test_the_foot_of_each_page_offers_the_pdf(site, tmp_path):
+    for name in ("download", "elbo"):
+        (tmp_path / "site" / name).mkdir(parents=True)
+    page = tmp_path / "site" / "elbo" / "index.html"
+    page.write_text((site / "elbo" / "index.html").read_text("utf-8"), encoding="utf-8")
+    (tmp_path / "book.pdf").write_bytes(b"%PDF")
+    for _ in range(2):  # printed again, it is offered once
+        offer(tmp_path / "site", tmp_path / "book.pdf")
+        text = page.read_text("utf-8")
+        assert text.count('<a href="../download/book.pdf">PDF</a>') == 1
+    assert (tmp_path / "site" / "download" / "book.pdf").is_file()

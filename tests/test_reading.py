@@ -19,7 +19,8 @@ CHAPTER = "diffusion-kernel/"
 def page(browser, root) -> Iterator[Page]:
     """A chapter on a wide screen."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.goto(f"{root}/{CHAPTER}", wait_until="networkidle")
+    page.goto(f"{root}/{CHAPTER}")  # a busy machine may be idle before it has loaded
+    page.wait_for_load_state("networkidle")
     yield page
     page.close()
 
@@ -78,12 +79,56 @@ def test_what_a_query_names_comes_first(page, query, first):
         ("cosine schedule", "schedules/"),
         ("FID", "evaluation/"),
         ("Fréchet distance", "evaluation/"),
+        ("frechet", "frechet"),
         ("kl divergence", "elbo/"),
         ("score function", "scores/"),
+        ("elbo", "/elbo/"),
+        ("VLB", "/elbo/"),
+        ("attention", "/unet/#attention"),
+        ("DDIM", "/ddim/"),
+        ("ᾱ", "forward-process/#eq-alpha-bar"),
+        ("alpha_bar", "forward-process/#eq-alpha-bar"),
+        ("classifier-free guidance", "/guidance/#without-a-classifier"),
+        ("cfg", "/guidance/"),
+        ("how to train", "/training/"),
+        ("latent", "/latent-diffusion/"),
+        ("U-Net", "/unet/"),
+        ("unet", "/unet/"),
+        ("negative log likelihood", "likelihood"),
+        ("sampler", "/sampling/"),
+        ("inpainting", "/inpainting/"),
     ],
 )
 def test_chapters_come_before_the_tables_that_list_everything(page, query, where):
     assert where in first_found(page, query)
+
+
+@pytest.mark.parametrize(
+    ("query", "term"),
+    [
+        ("FID", "term-frechet-distance-fid"),
+        ("CFG", "term-classifier-free-guidance-cfg"),
+        ("vlb", "term-evidence-lower-bound-elbo-vlb-variational-bound"),
+        ("alpha bar", "term-signal-that-is-left-alpha-bar"),
+        ("Langevin dynamics", "term-langevin-dynamics"),
+    ],
+)
+def test_a_term_stands_beside_the_best_of_the_chapters(page, query, term):
+    first_found(page, query)
+    second = page.get_by_role("option").nth(1)
+    expect(second).to_have_attribute("href", re.compile(f"/glossary/#{term}$"))
+
+
+def test_an_excerpt_is_cut_between_words(page, site, root):
+    first_found(page, "noise")
+    whole = {entry["href"]: f" {entry['text']} " for entry in entries(site)}
+    options = page.locator("[role=option]:has(.hit-text)").all()
+    assert len(options) > 10
+    for option in options:
+        href = (option.get_attribute("href") or "").removeprefix(f"{root}/")
+        words = option.locator(".hit-text").text_content() or ""
+        shown = words.removeprefix("… ").removesuffix(" …")
+        assert f" {shown} " in whole[href], words
 
 
 def test_search_by_keyboard_alone(page):
@@ -117,7 +162,7 @@ def test_escape_closes_search_and_gives_the_focus_back(page):
 @pytest.mark.parametrize(
     ("link", "shows"),
     [
-        ('main a.xref[href="/forward-process/#eq-step"]', ".equation"),
+        ('main a.xref[href$="/forward-process/#eq-step"]', ".equation"),
         ("main a.cite", "li"),
         ('a.name[href$="#def-at_step"]:visible', ".preview-signature"),
         ("#eq-kernel .checked", ".check-line"),
@@ -208,7 +253,8 @@ def without(browser, root: str, missing: str, chapter: str, width: int = 390):
     """A page of the book that never gets what matches `missing`."""
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.route(missing, lambda route: route.abort())
-    page.goto(f"{root}/{chapter}/", wait_until="networkidle")
+    page.goto(f"{root}/{chapter}/")
+    page.wait_for_load_state("networkidle")
     return page
 
 
@@ -222,6 +268,13 @@ def test_without_its_script_a_page_can_be_read_and_left(browser, root):
 def test_a_search_without_its_index_says_so(browser, root):
     page = without(browser, root, "**/search.json", "diffusion-kernel", 1440)
     page.keyboard.press("/")
+    expect(page.get_by_role("dialog")).to_contain_text("could not be loaded")
+    page.close()
+
+
+def test_a_search_without_its_script_says_so(browser, root):
+    page = without(browser, root, "**/search.js", "diffusion-kernel", 1440)
+    page.get_by_role("button", name="Search").click()
     expect(page.get_by_role("dialog")).to_contain_text("could not be loaded")
     page.close()
 

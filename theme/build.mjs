@@ -1,11 +1,15 @@
 // Bundles the theme into dist/: render.mjs and serve.mjs run in Node, the one writes
 // the site, the other shows a page when it is asked for; assets/ is copied beside the pages as it is.
-import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { build } from 'esbuild';
+import { transform } from 'lightningcss';
 
 const require = createRequire(import.meta.url);
 rmSync('dist', { recursive: true, force: true });
+
+/** The oldest browsers that show everything: those that mix colours. */
+const OLDEST = { chrome: 111, firefox: 113, safari: 17 };
 
 const common = { bundle: true, minify: true, logLevel: 'warning' };
 
@@ -30,16 +34,21 @@ await build({
 
 await build({
   ...common,
-  entryPoints: { book: 'src/page/client.ts', style: 'src/page/book.css' },
+  // What few visits need is a file of its own, loaded when it is asked for.
+  entryPoints: {
+    book: 'src/page/client.ts',
+    search: 'src/search/search.ts',
+    cloud: 'src/live/cloud-client.ts',
+    model: 'src/model/model-client.ts',
+    style: 'src/page/book.css',
+  },
   outdir: 'dist/assets',
   platform: 'browser',
-  format: 'esm',
-  // What few visits need (search) is a file of its own, fetched when it is asked for.
-  splitting: true,
-  chunkNames: '[name]-[hash]',
-  target: ['chrome123', 'firefox120', 'safari17.5'],
-  // Browsers that know light-dark() all read woff2, so the older formats that
-  // KaTeX's stylesheet also names are left out.
+  // A page that was opened as a file may not load modules.
+  format: 'iife',
+  target: Object.entries(OLDEST).map(([name, version]) => `${name}${version}`),
+  // These browsers all read woff2, so the older formats that KaTeX's stylesheet also
+  // names are left out.
   loader: { '.woff2': 'file', '.woff': 'empty', '.ttf': 'empty' },
   assetNames: 'fonts/[name]',
 });
@@ -51,12 +60,24 @@ await build({
   outdir: 'dist/assets',
   platform: 'browser',
   format: 'esm',
-  target: ['chrome123', 'firefox120', 'safari17.5'],
+  target: Object.entries(OLDEST).map(([name, version]) => `${name}${version}`),
   loader: { '.wasm': 'file' },
   assetNames: '[name]-[hash]',
 });
 
-mkdirSync('dist/assets', { recursive: true });
+// light-dark() is younger than that.
+const style = 'dist/assets/style.css';
+const targets = Object.fromEntries(
+  Object.entries(OLDEST).map(([name, version]) => [name, version << 16]),
+);
+const lowered = transform({
+  filename: style,
+  code: readFileSync(style),
+  minify: true,
+  targets,
+});
+writeFileSync(style, lowered.code);
+
 copyFileSync('src/page/favicon.svg', 'dist/assets/favicon.svg');
 copyFileSync(
   require.resolve('@fontsource-variable/source-serif-4/LICENSE'),

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from cards import write_cards, write_icons
 from gates import caption_problems, print_problems, tag_problems
 from ledger import origin_problems
 from notebooks import write_downloads
@@ -312,6 +313,16 @@ def code_cells(lines: list[str]) -> Iterator[list[int]]:
             yield cell
 
 
+def source_date(root: Path) -> str:
+    """The day of the newest change of the sources, as 2026-11-27; empty if unknown."""
+    seconds = os.environ.get("SOURCE_DATE_EPOCH")
+    if seconds is None and shutil.which("git"):
+        command = ["git", "log", "-1", "--format=%ct"]
+        asked = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        seconds = asked.stdout.strip()
+    return time.strftime("%Y-%m-%d", time.gmtime(int(seconds))) if seconds else ""
+
+
 def myst_environment(root: Path, extra: dict[str, str]) -> dict[str, str]:
     """The environment of mystmd.
 
@@ -320,7 +331,7 @@ def myst_environment(root: Path, extra: dict[str, str]) -> dict[str, str]:
     of Node about old modules are not ours to fix.
     """
     quiet = {"npm_registry": "http://127.0.0.1:9/", "NODE_NO_WARNINGS": "1"}
-    told = {"BOOK_ROOT": str(root), "NO_COLOR": "1"}
+    told = {"BOOK_ROOT": str(root), "NO_COLOR": "1", "BOOK_DATE": source_date(root)}
     return {**os.environ, **quiet, **told, **extra}
 
 
@@ -393,7 +404,10 @@ def make(root: Path, results: str) -> list[str]:
         return problems
     if not (root / PAGE).is_file():
         return [f"{PAGE} was not written"]
-    return write_downloads(root)
+    problems = write_downloads(root)
+    write_icons(root / PAGE.parent)
+    write_cards(root)
+    return problems
 
 
 def build(root: Path, results: str) -> int:
@@ -412,7 +426,6 @@ def build(root: Path, results: str) -> int:
     if results != NONE:
         stamp.write_text(made_from)
     print(f"The book is at {PAGE} ({time.monotonic() - began:.0f} s)")
-    print("To read it: python -m http.server -d _build/html")
     return 0
 
 

@@ -79,9 +79,14 @@ def install() -> Path | None:
     return on_path()
 
 
+def present() -> Path | None:
+    """The path of a Chromium that is there already."""
+    return given() or on_path() or of_playwright()
+
+
 def find_browser() -> Path:
     """The path of a Chromium; raises NoBrowser with one line that says what to do."""
-    found = given() or on_path() or of_playwright() or install()
+    found = present() or install()
     if found is None:
         raise NoBrowser(ADVICE)
     return found

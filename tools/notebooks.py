@@ -1,5 +1,6 @@
 """What a reader can take away from a built book: each chapter as a notebook, with
-the outputs that the build computed, and as its own source.
+the outputs that the build computed, and as its own source; all notebooks as one file;
+and book and program as one.
 
 Written to ``_build/html/download`` from the pages that mystmd left in ``_build/site``.
 """
@@ -9,13 +10,17 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
+import yaml
 from nbformat import NotebookNode
+from plain import Book, nodes, sources
 
 from chapters import Chapter, read_chapter
 
@@ -26,12 +31,6 @@ OWN = "application/vnd.ddpm-lit."  # what only a page reads: tables, models
 def is_lasting(mime: str) -> bool:
     """Can a notebook show it that has no kernel and is no page of the book?"""
     return mime != WIDGET and not mime.startswith(OWN)
-
-
-def nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield tree
-    for child in tree.get("children", []):
-        yield from nodes(child)
 
 
 class Files:
@@ -82,8 +81,11 @@ def output_of(data: dict[str, Any], files: Files, count: int) -> NotebookNode | 
     return nbformat.v4.new_output(kind, data=shown, metadata=about, **extra)
 
 
-def with_outputs(source: str, page: dict[str, Any], files: Files) -> NotebookNode:
-    """A chapter as a notebook, with what the page shows under each of its cells.
+def with_outputs(
+    source: str, page: dict[str, Any], files: Files, book: Book
+) -> NotebookNode:
+    """A chapter as a notebook, with what the page shows under each of its cells, and
+    words that any notebook shows.
 
     Raises ValueError when page and chapter do not hold the same cells.
     """
@@ -105,6 +107,11 @@ def with_outputs(source: str, page: dict[str, Any], files: Files) -> NotebookNod
     if not ran:  # rendered with --no-execute
         for cell in cells:
             cell.execution_count = None
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = book.plain(cell.source)
+    if works := sources(page):
+        notebook.cells.append(nbformat.v4.new_markdown_cell(works))
     # Random ids would make every build another file.
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number}"
@@ -139,8 +146,30 @@ def picture_problems(chapter: Chapter, page: dict[str, Any]) -> list[str]:
     return problems
 
 
+def address(root: Path) -> str:
+    """Where the site will lie, without a slash at its end; empty if nobody said."""
+    config = yaml.safe_load((root / "myst.yml").read_text("utf-8"))
+    return str(config["site"].get("options", {}).get("url", "")).rstrip("/")
+
+
+def zip_notebooks(folder: Path) -> None:
+    """All notebooks of a folder as one file beside them, the same for the same ones."""
+    with zipfile.ZipFile(folder / "notebooks.zip", "w") as archive:
+        for path in sorted(folder.glob("*.ipynb")):
+            about = zipfile.ZipInfo(path.name)  # of the first of January 1980
+            about.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(about, path.read_bytes())
+
+
+def write_archive(root: Path, folder: Path) -> None:
+    """Book and program as one file, as pip knows it: NAME-VERSION.tar.gz."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+
+
 def write_downloads(root: Path) -> list[str]:
-    """Write ``NN-name.ipynb`` and ``NN-name.md`` for each chapter with code.
+    """Write ``NN-name.ipynb`` and ``NN-name.md`` for each chapter with code, and
+    the notebooks, and the book with its program, as one file each.
 
     Returns what is wrong with the outputs, as ``chapters/NN-name.md:LINE: reason``.
     """
@@ -150,14 +179,21 @@ def write_downloads(root: Path) -> list[str]:
     site = root / "_build" / "site"
     files = Files(site / "public")
     problems = []
-    for path in sorted((site / "content").glob("*.json")):
-        page = json.loads(path.read_text("utf-8"))
+    paths = sorted((site / "content").glob("*.json"))
+    pages = [json.loads(path.read_text("utf-8")) for path in paths]
+    book = Book(pages, address(root))
+    for page in pages:
         if not any(n.get("kind") == "notebook-code" for n in nodes(page["mdast"])):
             continue
         chapter = read_chapter(root / page["location"][1:])
         name = chapter.path.name
         (folder / name).write_text(chapter.text, encoding="utf-8")
-        notebook = with_outputs(chapter.text, page, files)
+        notebook = with_outputs(chapter.text, page, files, book)
         nbformat.write(notebook, folder / Path(name).with_suffix(".ipynb"))
         problems += picture_problems(chapter, page)
+    zip_notebooks(folder)
+    if (root / "pyproject.toml").is_file():
+        write_archive(root, folder)
+    if (root / "LICENSE").is_file():
+        shutil.copy(root / "LICENSE", folder / "LICENSE.txt")
     return problems

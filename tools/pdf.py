@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pypdf import PdfReader
 from serve import serve
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PRINTABLE = re.compile(r'(<a class="printable" href="([^"]*)print/[^"]*">[^<]*</a>)')
 FILL = """pages => {
   for (const place of document.querySelectorAll('.page-of'))
     place.textContent = pages[place.dataset.of] ?? '';
@@ -74,12 +76,23 @@ def print_book(root: Path) -> Path:
     return path
 
 
+def offer(site: Path, pdf: Path) -> None:
+    """Put the PDF on the site, and a link to it beside the one to the printed page."""
+    shutil.copy(pdf, site / "download")
+    for page in site.rglob("*.html"):
+        text = page.read_text("utf-8")
+        if f"download/{pdf.name}" not in text:
+            link = rf'\1<a href="\2download/{pdf.name}">PDF</a>'
+            page.write_text(PRINTABLE.sub(link, text), encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Print the built book as a PDF.")
     parser.add_argument("--root", type=Path, default=REPOSITORY)
     root = parser.parse_args().root.resolve()
     try:
         path = print_book(root)
+        offer(root / "_build" / "html", path)
     except (NoBrowser, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1

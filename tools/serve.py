@@ -10,6 +10,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+NOWHERE = str(Path(__file__) / "nowhere")
+
 
 class Handler(SimpleHTTPRequestHandler):
     """Files below a folder, as a host with the prefix `base` would serve them."""
@@ -20,8 +22,8 @@ class Handler(SimpleHTTPRequestHandler):
 
     def translate_path(self, path: str) -> str:
         inside = path == self.base or path.startswith(self.base + "/")
-        # A name with NUL is never a file: what lies outside the prefix is not there.
-        return super().translate_path(path[len(self.base) :]) if inside else "\0"
+        # No file lies below a file: what lies outside the prefix is not there.
+        return super().translate_path(path[len(self.base) :]) if inside else NOWHERE
 
     def log_message(self, *_: Any) -> None:
         """Nobody reads a log."""

@@ -220,7 +220,9 @@ function remembered(): { name: string; own: number[] } {
   }
 }
 
-export function begin(box: HTMLElement, figure: Figure): void {
+export type Begin = typeof begin;
+
+function begin(box: HTMLElement, figure: Figure): void {
   const pen = new Pen([...box.querySelectorAll<HTMLElement>('.swatch')]);
   const plane = element('div', { class: 'cloud-plane' }, pen.canvas);
   box.querySelector('.live-view')!.replaceChildren(plane);
@@ -324,3 +326,5 @@ export function begin(box: HTMLElement, figure: Figure): void {
   if (names.includes(name)) choose(names.indexOf(name));
   else look(0);
 }
+
+Object.assign(document.currentScript!, { data: begin });

@@ -1,6 +1,8 @@
 // Draws the live figures of a page: marks whose data lie in tables, one row for
 // every position of the controls. The Python side is `ddpm_lit.book.widgets`.
 import { scaleLinear, scaleLog } from 'd3-scale';
+import { load, readJson, siteUrl } from '../page/dom';
+import type { Begin } from './cloud-client';
 
 /** A channel of a mark: the controls it depends on, and its packed numbers. */
 interface Table {
@@ -438,9 +440,7 @@ function whenNear(kind: string, begin: (box: HTMLElement, figure: any) => unknow
   const fetched = async (box: HTMLElement) => {
     watcher.unobserve(box);
     try {
-      const answer = await fetch(box.dataset.live!);
-      if (!answer.ok) throw new Error(`${answer.status}`);
-      await begin(box, await answer.json());
+      await begin(box, await readJson(box.dataset.live!));
     } catch {
       say(box, 'The numbers of this figure could not be loaded; load the page again.');
     }
@@ -458,5 +458,9 @@ function whenNear(kind: string, begin: (box: HTMLElement, figure: any) => unknow
 
 export function liveFigures(): void {
   whenNear('.live:not(.model)', bringToLife);
-  whenNear('.cloud', async (box, figure) => (await import('./cloud-client')).begin(box, figure));
+  let script: Promise<Begin> | undefined; // one for all clouds of a page
+  whenNear('.cloud', async (box, figure) => {
+    script ??= load(siteUrl('assets/cloud.js'));
+    (await script)(box, figure);
+  });
 }

@@ -1,5 +1,5 @@
 // Models at work in the page: what is asked of the worker, and what it answers, drawn.
-import { element, siteUrl } from '../page/dom';
+import { element, readJson, siteUrl } from '../page/dom';
 import type { About, Answer, Job } from './worker';
 
 const COUNT = 10;
@@ -186,7 +186,7 @@ class Model {
   }
 
   private async job(): Promise<Job> {
-    this.about ??= fetch(this.box.dataset.about!).then((answer) => answer.json());
+    this.about ??= readJson<About>(this.box.dataset.about!);
     const about = await this.about;
     const kind = this.setting('kind');
     const none = about.null_label ?? 0;
@@ -284,7 +284,9 @@ function mayBegin(): boolean {
   return !matchMedia('(prefers-reduced-motion: reduce)').matches && !connection?.saveData;
 }
 
-export function models(boxes: Iterable<HTMLElement>): void {
+export type Models = typeof models;
+
+function models(boxes: Iterable<HTMLElement>): void {
   for (const box of boxes) {
     const model = new Model(box);
     if (!box.dataset.start || !mayBegin()) continue;
@@ -297,3 +299,5 @@ export function models(boxes: Iterable<HTMLElement>): void {
     watcher.observe(box);
   }
 }
+
+Object.assign(document.currentScript!, { data: models });

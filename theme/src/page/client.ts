@@ -1,8 +1,9 @@
 // Comforts on top of a page that reads well without them: the dark theme, copy
 // buttons, how much code is shown, the contents drawer on narrow screens, the place in
 // the outline, large pictures, search, previews and keys.
-import { closeOnBackdrop, element, remember } from './dom';
+import { cleanLinks, closeOnBackdrop, element, load, remember, siteUrl } from './dom';
 import { showDepth } from './depth';
+import type { Models } from '../model/model-client';
 import { keys } from './keys';
 import { previews } from './preview';
 
@@ -201,10 +202,11 @@ function pictures(): void {
   });
 }
 
+cleanLinks(document.querySelectorAll<HTMLAnchorElement>('a[href]'));
 themeToggle();
 liveFigures();
 const models = document.querySelectorAll<HTMLElement>('.model');
-if (models.length) void import('../model/model-client').then((room) => room.models(models));
+if (models.length) void load<Models>(siteUrl('assets/model.js')).then((begin) => begin(models));
 copyButtons();
 drawer();
 depthChoice();

@@ -1,7 +1,42 @@
 // Small helpers that every script of a page shares.
 
-/** Address of a file of this site, also when the site lies below a path. */
-export const siteUrl = (path: string) => new URL(`../${path}`, import.meta.url).href;
+const own = (document.currentScript as HTMLScriptElement).src;
+const isFile = location.protocol === 'file:';
+
+/** Address of a page or file of this site, wherever the site lies. */
+export function siteUrl(path: string): string {
+  // Where no server adds it, the name of the page's file is said.
+  const named = isFile ? path.replace(/(^|\/)(?=#|$)/, '$1index.html') : path;
+  return new URL(`../${named}`, own).href;
+}
+
+/** Links name a page's file, for who has no server; with one, addresses are clean. */
+export function cleanLinks(links: Iterable<HTMLAnchorElement>): void {
+  if (isFile) return;
+  for (const link of links) {
+    if (link.protocol === location.protocol && link.pathname.endsWith('/index.html')) {
+      link.pathname = link.pathname.slice(0, -'index.html'.length);
+    }
+  }
+}
+
+/** What a script leaves in its own `data` when it has run. */
+export function load<T>(src: string): Promise<T> {
+  const script = element('script', { src });
+  return new Promise((resolve, reject) => {
+    script.onload = () => resolve((script as unknown as { data: T }).data);
+    script.onerror = () => reject(new Error(`${src} did not arrive`));
+    document.head.append(script);
+  });
+}
+
+/** The JSON at an address; a page opened as a file runs it as a script. */
+export async function readJson<T>(url: string): Promise<T> {
+  if (isFile) return load(`${url}.js`);
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
+  return answer.json();
+}
 
 export function element<Tag extends keyof HTMLElementTagNameMap>(
   tag: Tag,

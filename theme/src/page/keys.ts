@@ -1,5 +1,5 @@
 // Keys: search, the pages before and after, and a dialog that lists them all.
-import { closeOnBackdrop, element, recall, remember } from './dom';
+import { closeOnBackdrop, element, load, recall, remember, siteUrl } from './dom';
 
 const SETTING = 'single-keys';
 const singleKeys = () => recall(SETTING) !== 'off';
@@ -59,8 +59,22 @@ function showShortcuts(): void {
   if (!dialog.open) dialog.showModal();
 }
 
-function openSearch(): void {
-  void import('../search/search').then((module) => module.openSearch());
+let search: Promise<() => Promise<void>> | undefined;
+
+/** Search is a script of its own, which few visits need. */
+async function openSearch(): Promise<void> {
+  search ??= load(siteUrl('assets/search.js'));
+  try {
+    await (await search)();
+  } catch (error) {
+    search = undefined; // The next attempt asks again.
+    const says = element('p', {}, `Search could not be loaded (${error}). Try again.`);
+    const note = element('dialog', { class: 'search', 'aria-label': 'Search' }, says);
+    closeOnBackdrop(note);
+    note.addEventListener('close', () => note.remove());
+    document.body.append(note);
+    note.showModal();
+  }
 }
 
 function onKey(event: KeyboardEvent): void {
@@ -69,7 +83,7 @@ function onKey(event: KeyboardEvent): void {
   const isCommand = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
   if (isCommand && event.key.toLowerCase() === 'k') {
     event.preventDefault();
-    if (!document.querySelector('dialog[open]:not(.search)')) openSearch();
+    if (!document.querySelector('dialog[open]:not(.search)')) void openSearch();
     return;
   }
   const isModified = event.ctrlKey || event.metaKey || event.altKey;
@@ -78,7 +92,7 @@ function onKey(event: KeyboardEvent): void {
   const isTurn = event.key === 'ArrowLeft' || event.key === 'ArrowRight';
   if (event.key === '/') {
     event.preventDefault();
-    openSearch();
+    void openSearch();
   } else if (event.key === '?') {
     showShortcuts();
   } else if (isTurn && !event.shiftKey && !scrollsSideways(target)) {
@@ -88,6 +102,6 @@ function onKey(event: KeyboardEvent): void {
 
 export function keys(): void {
   document.addEventListener('keydown', onKey);
-  document.querySelector('.search-button')?.addEventListener('click', openSearch);
+  document.querySelector('.search-button')?.addEventListener('click', () => void openSearch());
   document.querySelector('.keys-button')?.addEventListener('click', showShortcuts);
 }

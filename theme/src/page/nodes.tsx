@@ -404,12 +404,18 @@ const OWN_RENDERERS = {
   container: Container,
   coverage: Coverage,
   crossReference: CrossReference,
+  definitionList: ({ node }: Props) => (
+    <dl>
+      <Inner node={node} />
+    </dl>
+  ),
   details: Details,
   errata: Errata,
   embed: ({ node }: Props) => <Inner node={node} />,
   exercise: Numbered,
   footnoteDefinition: () => null,
   footnoteReference: FootnoteReference,
+  glossary: ({ node }: Props) => <Inner node={node} />,
   heading: Heading,
   html: ({ node }: Props) => (
     <div dangerouslySetInnerHTML={{ __html: node.value ?? '' }} />

@@ -5,20 +5,12 @@ import { renderToStaticMarkup } from 'react-dom/server';
 import type { Node, Page } from '../site/types';
 import { MODULES, type Site } from '../site/site';
 import { PageProvider } from '../site/context';
-import { earlyDepth } from './depth';
+import { Foot } from './foot';
+import { Head } from './head';
 import { RENDERERS } from './nodes';
 import { TakeAway } from './takeaway';
 import { API, parts } from './toc';
 import { find, walk } from '../site/tree';
-
-/** Runs before anything is drawn: a remembered choice shows without a flash. */
-const EARLY_SCRIPT =
-  "(function(e){e.classList.add('js');" +
-  // Without its script the page is the one that needs none.
-  "addEventListener('error',function(x){" +
-  "if(/book\\.js/.test(x.target.src||''))e.classList.remove('js')},true);" +
-  "try{var t=localStorage.getItem('theme');" +
-  "if(t==='dark'||t==='light')e.dataset.theme=t}catch(_){}})(document.documentElement)";
 
 interface ContentsProps {
   site: Site;
@@ -156,42 +148,6 @@ function Neighbours({ site, slug }: { site: Site; slug: string }) {
   );
 }
 
-/** Fonts that every page of their kind needs: asked for at once, not when the
- * stylesheet is read. */
-function fonts(page: Page): string[] {
-  const isMaths = (node: Node) => node.type === 'math' || node.type === 'inlineMath';
-  const maths = ['KaTeX_Main-Regular', 'KaTeX_Math-Italic'];
-  return ['source-serif-4-latin-wght-normal', ...(find(page.mdast, isMaths) ? maths : [])];
-}
-
-function Head({ site, page, title }: { site: Site; page: Page; title: string }) {
-  const asset = (name: string) => `${site.base}/assets/${name}`;
-  const description = page.frontmatter.description ?? site.description;
-  return (
-    <head>
-      <meta charSet="utf-8" />
-      <meta name="viewport" content="width=device-width, initial-scale=1" />
-      <meta name="color-scheme" content="light dark" />
-      <title>{title}</title>
-      {description && <meta name="description" content={description} />}
-      <link rel="icon" href={asset('favicon.svg')} type="image/svg+xml" />
-      <script dangerouslySetInnerHTML={{ __html: `${EARLY_SCRIPT};${earlyDepth()}` }} />
-      {fonts(page).map((font) => (
-        <link
-          key={font}
-          rel="preload"
-          href={asset(`fonts/${font}.woff2`)}
-          as="font"
-          type="font/woff2"
-          crossOrigin="anonymous"
-        />
-      ))}
-      <link rel="stylesheet" href={asset('style.css')} />
-      <script type="module" src={asset('book.js')} />
-    </head>
-  );
-}
-
 function Masthead({ site }: { site: Site }) {
   return (
     <header className="masthead">
@@ -261,6 +217,7 @@ export function Frame({ site, page, className, outline, children }: FrameProps) 
           {/* The hyphen keeps it apart from the Python names that module pages bear. */}
           <main id="main-text" tabIndex={-1}>
             {children}
+            <Foot site={site} page={page} />
           </main>
         </div>
       </body>
@@ -292,7 +249,6 @@ const isWide = (page: Page) =>
 
 function Document({ site, page }: { site: Site; page: Page }) {
   const isLanding = page.slug === site.index;
-  const source = site.options.repository;
   return (
     <Frame
       site={site}
@@ -302,16 +258,6 @@ function Document({ site, page }: { site: Site; page: Page }) {
     >
       <Article site={site} page={page} />
       <Neighbours site={site} slug={page.slug} />
-      <footer>
-        {source && (
-          <a href={`${source}/blob/main${page.location}`}>
-            Source of this page: <code>{page.location.slice(1)}</code>
-          </a>
-        )}
-        <button type="button" className="keys-button">
-          Keyboard shortcuts
-        </button>
-      </footer>
     </Frame>
   );
 }
@@ -339,10 +285,25 @@ export function renderPage(site: Site, page: Page): string {
   return `<!doctype html>${renderIn(site, page, <Document site={site} page={page} />)}`;
 }
 
+/** In a browser: the book may lie below a path that nobody named. */
+const FIND_THE_BOOK = `addEventListener('error', async ({ target }) => {
+  if (!/style\\.css$/.test(target.href)) return;
+  const isThere = async (path) => (await fetch(path + '/assets/book.js')).ok;
+  let path = location.pathname;
+  do path = path.slice(0, path.lastIndexOf('/')); while (path && !(await isThere(path)));
+  for (const each of path ? document.querySelectorAll('[href^="/"], script[src]') : []) {
+    const name = each.src ? 'src' : 'href';
+    const copy = each.src ? document.createElement('script') : each;
+    copy[name] = path + each.getAttribute(name);
+    copy.onload = () => document.documentElement.classList.add('js');
+    if (copy !== each) each.replaceWith(copy);
+  }
+}, true)`;
+
 /** The page a server shows for an address it does not know. */
 export function renderMissing(site: Site): string {
   const text = (value: string): Node => ({ type: 'text', value });
-  return renderPage(site, {
+  const page = {
     slug: '404',
     location: '/404',
     frontmatter: { title: 'There is no such page' },
@@ -352,5 +313,7 @@ export function renderMissing(site: Site): string {
         { type: 'paragraph', children: [text('The table of contents lists every page.')] },
       ],
     },
-  });
+  };
+  const html = renderPage(site, page);
+  return html.replace('<link', () => `<script>${FIND_THE_BOOK}</script><link`);
 }

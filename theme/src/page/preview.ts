@@ -1,6 +1,6 @@
 // Previews: what a link leads to, shown beside it on hover and on keyboard focus.
 // They stay while the pointer is on them, and Escape takes them away.
-import { element, siteUrl } from './dom';
+import { cleanLinks, element, readJson, siteUrl } from './dom';
 
 const SHOW_AFTER = 250;
 const HIDE_AFTER = 250;
@@ -23,10 +23,22 @@ function pageAt(url: URL): Promise<Document> {
   if (!page) {
     page = fetch(url.pathname).then(async (answer) => {
       if (!answer.ok) throw new Error(`${url.pathname}: ${answer.status}`);
-      return new DOMParser().parseFromString(await answer.text(), 'text/html');
+      return found(await answer.text(), url);
     });
     pages.set(url.pathname, page);
   }
+  return page;
+}
+
+/** Another page, whose addresses are written from where it lies. */
+function found(html: string, url: URL): Document {
+  const page = new DOMParser().parseFromString(html, 'text/html');
+  const base = page.createElement('base');
+  base.href = url.href;
+  page.head.prepend(base);
+  for (const link of page.links) link.setAttribute('href', link.href);
+  for (const image of page.images) image.setAttribute('src', image.src);
+  cleanLinks(page.querySelectorAll<HTMLAnchorElement>('a[href]'));
   return page;
 }
 
@@ -63,6 +75,7 @@ function whatIsAt(page: Document, hash: string): Element[] {
   const target = page.getElementById(decodeURIComponent(hash.slice(1)));
   if (!target) return [];
   if (/^H\d$/.test(target.tagName)) return beginning(target);
+  if (target.matches('dt')) return [target, target.nextElementSibling!];
   // Of a check, what it found: its code is a click away.
   if (target.matches('.check')) return [...target.querySelectorAll('.check-line, .outputs')];
   const whole = target.matches(WHOLE) ? target : target.closest(WHOLE);
@@ -70,13 +83,13 @@ function whatIsAt(page: Document, hash: string): Element[] {
 }
 
 async function described(name: string): Promise<Element[]> {
-  names ??= fetch(siteUrl('identifiers.json')).then((answer) => answer.json());
-  const found = (await names)[name];
-  if (!found) return [];
+  names ??= readJson<Record<string, Described>>(siteUrl('identifiers.json'));
+  const about = (await names)[name];
+  if (!about) return [];
   return [
-    element('pre', { class: 'preview-signature' }, found.signature),
-    ...(found.summary ? [element('p', {}, found.summary)] : []),
-    element('p', { class: 'preview-place' }, found.place),
+    element('pre', { class: 'preview-signature' }, about.signature),
+    ...(about.summary ? [element('p', {}, about.summary)] : []),
+    element('p', { class: 'preview-place' }, about.place),
   ];
 }
 

@@ -4,9 +4,6 @@ import type { Site } from '../site/site';
 import { Article, renderIn } from './page';
 import { parts } from './toc';
 
-/** Where the whole book lies as one page, for the PDF. */
-export const PRINT = 'print';
-
 interface Chapter {
   entry: TocEntry;
   page: Page;

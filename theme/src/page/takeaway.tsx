@@ -11,7 +11,14 @@ const isCell = (node: Node) => node.kind === 'notebook-code';
 function install(site: Site): string {
   const name = `${site.options.package}[lab]`;
   const source = site.options.repository;
-  return source ? `pip install '${name} @ git+${source}'` : "pip install '.[lab]'";
+  return source ? `pip install '${name} @ git+${source}'` : `pip install './${site.about.archive}[lab]'`;
+}
+
+/** Chapters, package and tools as one file. */
+function Archive({ site }: { site: Site }) {
+  const { archive } = site.about;
+  if (!archive) return <>the book and its program</>;
+  return <a href={`${site.base}/download/${archive}`}>{archive}</a>;
 }
 
 const MEANS = {
@@ -54,12 +61,11 @@ export function TakeAway({ site, page }: { site: Site; page: Page }) {
         <summary>Run it</summary>
         <div className="take-away-body">
           <p>
-            In a clone of the repository: <code>make lab</code>, then double click{' '}
-            <code>{chapter}</code>.
+            All of it: unpack <Archive site={site} />, then <code>make lab</code>, and double
+            click <code>{chapter}</code>.
           </p>
           <p>
-            With the notebook alone: <code>{install(site)}</code>
-            {site.options.repository ? '' : ' in a clone'}, then{' '}
+            With the notebook alone, beside that file: <code>{install(site)}</code>, then{' '}
             <code>jupyter lab {stem}.ipynb</code>.
           </p>
         </div>

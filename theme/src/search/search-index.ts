@@ -48,7 +48,7 @@ class PageIndex {
     const name = entry?.number ? `${entry.number} ${title}` : title;
     this.place = { href: pathOf(site, slug), page: name };
     const description = page.frontmatter.description ?? '';
-    this.section = { kind: 'page', title, ...this.place, text: description };
+    this.section = { kind: 'page', title, ...this.place, text: `${description} ` };
     this.entries = [this.section];
     this.visit(page.mdast);
     for (const each of this.entries) each.text = clean(each.text);
@@ -73,6 +73,8 @@ class PageIndex {
       this.figure(node);
     } else if (isExercise(node)) {
       this.exercise(node);
+    } else if (node.type === 'glossary') {
+      this.glossary(node);
     } else if (BLOCKS.includes(node.type)) {
       this.lastParagraph = text(node);
       this.section.text += this.lastParagraph;
@@ -101,6 +103,14 @@ class PageIndex {
     const name = clean(text(title)).replace(/\.$/, '');
     const numbered = { ...node, enumerator: name.split(' ')[1] };
     this.add('exercise', name, numbered, rest.map(text).join(''));
+  }
+
+  private glossary(node: Node): void {
+    const parts = node.children!.flatMap((list) => list.children ?? []);
+    parts.forEach((part, i) => {
+      if (part.type !== 'definitionTerm') return;
+      this.add('term', clean(text(part)), part, text(parts[i + 1]));
+    });
   }
 
   private box(node: Node): void {

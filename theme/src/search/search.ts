@@ -1,6 +1,6 @@
 // Search: fetched, with its index, when a reader first opens it.
 import MiniSearch, { type SearchResult } from 'minisearch';
-import { closeOnBackdrop, element, siteUrl } from '../page/dom';
+import { closeOnBackdrop, element, readJson, siteUrl } from '../page/dom';
 import type { Entry } from './search-index';
 
 const LIMIT = 30;
@@ -13,34 +13,58 @@ const KINDS: Record<string, string> = {
 const IDENTIFIERS = ['function', 'class', 'constant'];
 /** What a reader means first: chapters before the tables that list everything. */
 const WEIGHT: Record<string, number> = {
-  page: 3,
+  page: 4,
   section: 2.5,
   equation: 2,
   figure: 1.5,
-  function: 1.3,
-  class: 1.3,
-  constant: 1.1,
-  topic: 0.3,
-  erratum: 0.3,
-  ledger: 0.3,
+  term: 1.2,
+  function: 0.8,
+  class: 0.8,
+  module: 0.6,
+  constant: 0.5,
+  topic: 0.1,
+  erratum: 0.1,
+  ledger: 0.1,
 };
-/** Names of the field for what the book calls otherwise. */
+/** What a reader may call otherwise than the book, by its pieces. */
 const ALSO: Record<string, string> = {
   fid: 'frechet distance',
-  vlb: 'lower bound',
+  vlb: 'evidence lower bound',
+  elbo: 'evidence lower bound',
+  'variational bound': 'evidence lower bound',
   kl: 'divergence',
   nll: 'likelihood',
+  'negative log likelihood': 'likelihood',
+  cfg: 'classifier free guidance',
+  'classifier free guidance': 'without a classifier',
+  α: 'alpha bar',
   eps: 'noise',
+  epsilon: 'noise',
+  sampler: 'sampling',
+  unet: 'u net',
+  latents: 'latent',
 };
+const SMALL = new Set('a an and are do does how i in is it of on or the to what why'.split(' '));
 
-/** Words, and for compounds such as q_sample, 2.3 and eq-kernel also their parts. */
+/** Without accents, and without the bars and hats of formulas. */
+const fold = (text: string) => text.normalize('NFD').replace(/[\p{M}ˉ]/gu, '');
+
+/** The pieces of words such as q_sample, 2.3 and eq-kernel. */
+const pieces = (text: string) => fold(text).match(/[\p{L}\p{N}]+/gu) ?? [];
+
+/** Words, and for compounds also their pieces. */
 function tokenize(text: string): string[] {
-  const plain = text.normalize('NFD').replace(/\p{M}/gu, '');
-  const words = plain.match(/[\p{L}\p{N}_]+(?:[.'’-][\p{L}\p{N}_]+)*/gu) ?? [];
+  const words = fold(text).match(/[\p{L}\p{N}_]+(?:[.'’-][\p{L}\p{N}_]+)*/gu) ?? [];
   return words.flatMap((word) => {
-    const pieces = word.split(/[_.'’-]+/).filter(Boolean);
-    return pieces.length > 1 ? [word, pieces.join(''), ...pieces] : pieces;
+    const parts = pieces(word);
+    return parts.length > 1 ? [word, parts.join(''), ...parts] : parts;
   });
+}
+
+/** An appendix, and what begins with an underscore, comes after the rest. */
+function weight({ kind, title, page }: Entry): number {
+  const isAside = (/^[A-Z] /.test(page) && kind !== 'term') || title.startsWith('_');
+  return (WEIGHT[kind] ?? 1) * (isAside ? 0.15 : 1);
 }
 
 function createIndex(entries: Entry[]): MiniSearch {
@@ -49,12 +73,10 @@ function createIndex(entries: Entry[]): MiniSearch {
     idField: 'id',
     tokenize,
     searchOptions: {
+      tokenize: pieces,
       boost: { title: 4, label: 4, number: 4 },
-      boostDocument: (id) => {
-        const { kind, title } = entries[id as number];
-        return (WEIGHT[kind] ?? 1) * (title.startsWith('_') ? 0.3 : 1);
-      },
-      prefix: true,
+      boostDocument: (id) => weight(entries[id as number]),
+      prefix: (term) => term.length > 1,
       fuzzy: (term) => (term.length > 5 ? 0.2 : false),
       combineWith: 'AND',
     },
@@ -63,7 +85,8 @@ function createIndex(entries: Entry[]): MiniSearch {
   return index;
 }
 
-/** What the query names outright: an identifier, "eq-kernel", "(2.3)", "fig 3.1". */
+/** What the query names outright: a page, "eq-kernel", "(2.3)", "fig 3.1", an identifier
+ * that is no plain word. */
 function named(entries: Entry[], query: string): Entry[] {
   const wanted = query.toLowerCase();
   const number = /^(eq|fig|tab|ex)?[a-z]*\.?\s*\(?([a-z\d]+\.\d+)\)?$/.exec(wanted);
@@ -74,11 +97,23 @@ function named(entries: Entry[], query: string): Entry[] {
         entry.number?.toLowerCase() === number[2] && (!kind || entry.kind === kind),
     );
   }
-  return entries.filter(
-    (entry) =>
-      entry.label?.toLowerCase() === wanted ||
-      (IDENTIFIERS.includes(entry.kind) && entry.title.toLowerCase() === wanted),
+  const isNamed = ({ kind, title, label }: Entry) =>
+    label?.toLowerCase() === wanted ||
+    (kind === 'page' && title.toLowerCase() === wanted) ||
+    (IDENTIFIERS.includes(kind) && title === query && /[_A-Z\d]/.test(query));
+  return entries.filter(isNamed);
+}
+
+/** The query, and what else it may be called. */
+function readings(query: string): string[] {
+  const words = pieces(query.toLowerCase()).filter((word) => !SMALL.has(word));
+  const plain = ` ${words.join(' ')} `;
+  const others = Object.entries(ALSO).flatMap(([name, other]) =>
+    plain.includes(` ${name} `) ? plain.replace(name, other) : [],
   );
+  // A word in two pieces is also written as one.
+  const joined = /^\p{L}+[-_]\p{L}+$/u.test(query) ? [words.join('')] : [];
+  return [words.length ? plain : query, ...others, ...joined];
 }
 
 interface Hit {
@@ -89,23 +124,27 @@ interface Hit {
 function find(entries: Entry[], index: MiniSearch, query: string): Hit[] {
   const words = query.trim();
   const exact = named(entries, words);
-  let results: SearchResult[] = index.search(words);
-  if (!results.length) {
-    const other = words.replace(/\w+/g, (word) => ALSO[word.toLowerCase()] ?? word);
-    if (other !== words) results = index.search(other);
-  }
+  const queries = readings(words);
+  let results: SearchResult[] = index.search({ combineWith: 'OR', queries });
   if (!results.length) {
     // Half of the words at least: one of many is no answer.
-    const half = Math.ceil(new Set(tokenize(words.toLowerCase())).size / 2);
+    const half = Math.ceil(new Set(pieces(queries[0])).size / 2);
     results = index
-      .search(words, { combineWith: 'OR' })
+      .search(queries[0], { combineWith: 'OR' })
       .filter(({ queryTerms }) => queryTerms.length >= half);
   }
   const found = results
     .map(({ id, terms }) => ({ entry: entries[id as number], terms }))
     .filter(({ entry }) => !exact.includes(entry));
-  const first = exact.map((entry) => ({ entry, terms: tokenize(words) }));
-  return [...first, ...found].slice(0, LIMIT);
+  const hits = [...exact.map((entry) => ({ entry, terms: tokenize(words) })), ...found];
+  // A term that is asked for by its name stands beside the best of the chapters.
+  const names = queries.map((each) => each.trim());
+  const isAsked = ({ entry }: Hit) =>
+    entry.kind === 'term' &&
+    entry.title.split(', ').some((name) => names.includes(pieces(name.toLowerCase()).join(' ')));
+  const asked = hits.filter(isAsked);
+  const others = hits.filter((hit) => !asked.includes(hit));
+  return [...others.slice(0, 1), ...asked, ...others.slice(1)].slice(0, LIMIT);
 }
 
 /** The text with every found word marked. */
@@ -125,7 +164,8 @@ function excerpt(text: string, terms: string[]): string {
   const places = terms.map((term) => lower.indexOf(term)).filter((place) => place >= 0);
   const start = Math.max(0, Math.min(...places, text.length) - 60);
   const from = start && places.length ? text.indexOf(' ', start) + 1 : 0;
-  return (from ? '… ' : '') + text.slice(from, from + 180);
+  const words = text.slice(from).match(/^.{0,180}(?=\s|$)/s)?.[0] ?? '';
+  return (from ? '… ' : '') + words + (from + words.length < text.length ? ' …' : '');
 }
 
 function option({ entry, terms }: Hit, i: number): HTMLAnchorElement {
@@ -259,24 +299,15 @@ class SearchDialog {
 
 let dialog: Promise<SearchDialog> | undefined;
 
-async function load(): Promise<SearchDialog> {
-  const answer = await fetch(siteUrl('search.json'));
-  if (!answer.ok) throw new Error(`search.json: ${answer.status}`);
-  const entries: Entry[] = await answer.json();
+async function fetched(): Promise<SearchDialog> {
+  const entries = await readJson<Entry[]>(siteUrl('search.json'));
   return new SearchDialog(entries, createIndex(entries));
 }
 
-export async function openSearch(): Promise<void> {
-  dialog ??= load();
-  try {
-    (await dialog).open();
-  } catch (error) {
-    dialog = undefined; // The next attempt asks again.
-    const says = element('p', {}, `The index could not be loaded (${error}). Try again.`);
-    const note = element('dialog', { class: 'search', 'aria-label': 'Search' }, says);
-    closeOnBackdrop(note);
-    note.addEventListener('close', () => note.remove());
-    document.body.append(note);
-    note.showModal();
-  }
+async function openSearch(): Promise<void> {
+  dialog ??= fetched();
+  dialog.catch(() => (dialog = undefined)); // The next attempt asks again.
+  (await dialog).open();
 }
+
+Object.assign(document.currentScript!, { data: openSearch });

@@ -4,10 +4,11 @@ import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { basePath, bookRoot, setting } from './settings';
-import { Site } from './site';
+import { PRINT, Site } from './site';
 import { renderModule, renderModules } from '../back/modules';
 import { renderMissing, renderPage } from '../page/page';
-import { PRINT, renderPrint } from '../page/print';
+import { relative } from './relative';
+import { renderPrint } from '../page/print';
 import { identifierPreviews, searchIndex } from '../search/search-index';
 
 interface Rendered {
@@ -35,17 +36,32 @@ function deadAnchors(rendered: Rendered[]): string[] {
   return dead;
 }
 
+/** A page that says where it lies, if that is known. */
+function withAddress({ about }: Site, html: string, path: string): string {
+  if (!about.url) return html;
+  const address = `${about.url}/${path}`;
+  const said = `<link rel="canonical" href="${address}"/><meta property="og:url" content="${address}"/>`;
+  return html.replace('</title>', () => `</title>${said}`);
+}
+
+const sitemap = (addresses: string[]) =>
+  '<?xml version="1.0" encoding="UTF-8"?>\n' +
+  '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n' +
+  addresses.map((address) => `<url><loc>${address}</loc></url>\n`).join('') +
+  '</urlset>\n';
+
 async function main(): Promise<number> {
   const out = setting('BUILD_DIRECTORY');
   const cdn = setting('CONTENT_CDN');
+
   const write = (name: string, content: string | Buffer) => {
     const file = join(out, name);
     mkdirSync(dirname(file), { recursive: true });
     writeFileSync(file, content);
   };
 
-  // What other MyST and Sphinx projects read to refer to this book. Fetched before any
-  // long work, during which the server would close the connection.
+  // What other MyST and Sphinx projects read to refer to this book. Fetched before the
+  // long work on the pages, during which the server would close the connection.
   const xref = await (await fetch(`${cdn}/myst.xref.json`)).json();
   for (const reference of xref.references ?? []) {
     reference.data = reference.data?.replace(/^\/content/, '');
@@ -54,6 +70,7 @@ async function main(): Promise<number> {
   const inventory = await fetch(`${cdn}/objects.inv`);
   if (inventory.ok) write('objects.inv', Buffer.from(await inventory.arrayBuffer()));
   const site = await Site.load(cdn, basePath(), bookRoot());
+
 
   const rendered: Rendered[] = [];
   for (const [slug, page] of site.pages) {
@@ -73,13 +90,26 @@ async function main(): Promise<number> {
   const print = { href: `${site.base}/${PRINT}/`, html: renderPrint(site) };
   rendered.push({ ...print, source: 'the printed book:' });
   for (const { href, html } of rendered) {
-    write(`${href.slice(site.base.length + 1)}index.html`, html);
+    const path = href.slice(site.base.length + 1);
+    write(`${path}index.html`, relative(withAddress(site, html, path), site.base, path));
   }
   site.problems.push(...deadAnchors(rendered));
   write('404.html', renderMissing(site));
-  write('search.json', JSON.stringify(searchIndex(site)));
-  write('identifiers.json', JSON.stringify(identifierPreviews(site)));
-  for (const asset of site.assets.values()) write(asset.path, asset.bytes);
+  if (site.about.url) {
+    const listed = rendered.slice(0, -1).map(({ href }) => site.about.url + href.slice(site.base.length));
+    write('sitemap.xml', sitemap(listed));
+    write('robots.txt', `User-agent: *\nAllow: /\nSitemap: ${site.about.url}/sitemap.xml\n`);
+  }
+  // A page that was opened as a file may run a script beside it, but not read JSON.
+  const writeData = (name: string, json: string | Buffer) => {
+    write(name, json);
+    write(`${name}.js`, `document.currentScript.data=${json}`);
+  };
+  writeData('search.json', JSON.stringify(searchIndex(site)));
+  writeData('identifiers.json', JSON.stringify(identifierPreviews(site)));
+  for (const { path, bytes } of site.assets.values()) {
+    (path.endsWith('.json') ? writeData : write)(path, bytes);
+  }
 
   const assets = join(dirname(fileURLToPath(import.meta.url)), 'assets');
   cpSync(assets, join(out, 'assets'), { recursive: true });

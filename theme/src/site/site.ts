@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { basename, extname } from 'node:path';
 import type { Asset, Node, Page, Target, TocEntry } from './types';
+import { About } from './about';
 import { collectChecks, type Check } from './checks';
 import { Citations } from './citations';
 import { Facts } from './facts';
@@ -12,6 +13,9 @@ import { capital, find, isExercise, plainText, tagged, walk } from './tree';
 /** The folder of the site that shows the package. */
 export const MODULES = 'modules';
 
+/** Where the whole book lies as one page, for the PDF. */
+export const PRINT = 'print';
+
 /**
  * The whole book: its pages, what they refer to, and the files they show.
  *
@@ -21,6 +25,7 @@ export const MODULES = 'modules';
 export class Site {
   readonly assets = new Map<string, Asset>();
   readonly problems: string[] = [];
+  readonly about: About;
   readonly package: Package;
   readonly citations: Citations;
   /** What the YAML files beside the chapters say. */
@@ -41,6 +46,8 @@ export class Site {
     private readonly files: Map<string, Buffer>,
     root: string,
   ) {
+    const url = options.url?.replace(/\/$/, '');
+    this.about = new About(root, options.package ?? '', url);
     this.package = new Package(root, options.package ?? '', toc, pages, this.problems);
     this.uses = collectUses(toc, pages, identifiers, this.package.name);
     this.citations = new Citations(pages);

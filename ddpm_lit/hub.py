@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -924,8 +925,7 @@ def to_onnx(model: Denoiser, file: str | Path, **cond: Tensor) -> Path:
         raise ValueError("only a network can be written as ONNX, not a function")
     asked = _examples(model, cond)
     try:
-        import onnx
-        import onnxscript  # noqa: F401
+        onnx, _ = (import_module(name) for name in ("onnx", "onnxscript"))
     except ImportError:
         raise ValueError("ONNX needs pip install 'ddpm_lit[onnx]'") from None
     program = _written(_InOrder(net, model.conditions).eval(), asked)

@@ -1,4 +1,4 @@
-"""Models that run in the page: asked for, right, interruptible, and never in the way."""
+"""Models that run in the page: only when asked, right, and never in the way."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from playwright.sync_api import Browser, Locator, Page, expect
+from test_pages import AXE, RUN_AXE, STANDARDS, Seen, watch
 
 from ddpm_lit import load_model
 from ddpm_lit.guidance import clipped, guided
 from ddpm_lit.samplers import ddim, heun
 from ddpm_lit.sampling import sample
-from test_pages import AXE, RUN_AXE, STANDARDS, watch, Seen
 
 pytestmark = pytest.mark.book
 PAGE = "/exchanging-weights/"
@@ -49,10 +49,14 @@ def box(page: Page) -> Locator:
 
 
 def asked_for_runtime(seen: Seen) -> list[str]:
-    return [url for url in seen.requested if url.endswith((".wasm", ".onnx", "worker.js"))]
+    return [
+        url for url in seen.requested if url.endswith((".wasm", ".onnx", "worker.js"))
+    ]
 
 
-def test_nothing_of_the_runtime_is_fetched_before_it_is_asked_for(browser, root) -> None:
+def test_nothing_of_the_runtime_is_fetched_before_it_is_asked_for(
+    browser, root
+) -> None:
     page, seen = browser.new_page(base_url=root), Seen()
     watch(page, seen)
     page.goto(PAGE, wait_until="networkidle")
@@ -93,7 +97,8 @@ def test_a_blend_goes_from_one_picture_to_another(page: Page, box: Locator) -> N
     expect(box.locator(".live-says")).to_contain_text("seconds", timeout=SECONDS)
     rows = box.locator(".live-view canvas").evaluate("""canvas => {
       const pen = canvas.getContext('2d');
-      const at = i => pen.getImageData(30 * (i % 5), 30 * Math.floor(i / 5), 28, 28).data;
+      const at = i =>
+        pen.getImageData(30 * (i % 5), 30 * Math.floor(i / 5), 28, 28).data;
       const far = (a, b) => a.reduce((sum, v, i) => sum + Math.abs(v - b[i]), 0);
       const near = [...Array(9).keys()].map(i => far(at(i), at(i + 1)));
       return [Math.max(...near), far(at(0), at(9))];

@@ -12,9 +12,9 @@ import torch
 from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
-from ddpm_lit.cli import main
 from ddpm_lit.book.pages import run_here
 from ddpm_lit.book.plotting import Picture
+from ddpm_lit.cli import main
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.hub import load_model, to_onnx
 from ddpm_lit.models import save_model
@@ -36,7 +36,9 @@ def model(halved: bool = False, **how: Any) -> Denoiser:
 
 def answers(file: Path, **asked: Tensor) -> Tensor:
     session = InferenceSession(file, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(["answer"], {k: v.numpy() for k, v in asked.items()})[0])
+    return torch.from_numpy(
+        session.run(["answer"], {k: v.numpy() for k, v in asked.items()})[0]
+    )
 
 
 def test_the_file_answers_as_the_network_for_any_number_of_pictures(tmp_path) -> None:

@@ -124,6 +124,7 @@ _BACK = {
     "walker is {near:.2f} from the nearest point, on average.",
     "legend": ["walkers on their way from noise", "points of the cloud"],
     "label": "steps undone",
+    "low": 0,
     "start": 100,
 }
 VIEWS: dict[str, dict[str, Any]] = {
@@ -134,6 +135,7 @@ VIEWS: dict[str, dict[str, Any]] = {
         "noise of deviation {spread:.2f}.",
         "legend": ["walkers", "points of the cloud"],
         "label": "step t",
+        "low": 0,
         "start": 20,
     },
     "jump": {
@@ -143,6 +145,7 @@ VIEWS: dict[str, dict[str, Any]] = {
         "{spread:.2f} about ({mean_1:.2f}, {mean_2:.2f}).",
         "legend": ["law of the whole cloud", "points of the cloud", "law of one point"],
         "label": "step t",
+        "low": 1,
         "start": 20,
         "handles": {"x": (-0.6, 0.9)},
     },
@@ -153,6 +156,7 @@ VIEWS: dict[str, dict[str, Any]] = {
         "take {deviation:.2f}.",
         "legend": ["where the step came from", "kernel at t-1, given x", "posterior"],
         "label": "step t",
+        "low": 2,
         "start": 40,
         "handles": {"x": (-0.6, 0.9), "z": (1.1, -0.7)},
     },
@@ -163,6 +167,7 @@ VIEWS: dict[str, dict[str, Any]] = {
         "{count} of {all} points hold nine tenths of the weight.",
         "legend": ["score", "points, by their weight", "best guess"],
         "label": "step t",
+        "low": 1,
         "start": 12,
         "handles": {"z": (-1.0, -1.2)},
     },
@@ -219,14 +224,8 @@ class Cloud(Explorer):
             methods, steps = about["methods"], [str(n) for n in STEPS]
             controls["method"] = choice("method", methods, methods[0])
             controls["steps"] = choice("steps", steps, str(about["steps"]))
-        low = (
-            0
-            if view == "noised" or "methods" in about
-            else 2
-            if view == "posterior"
-            else 1
-        )
-        controls["t"] = slider(about["label"], about["start"], low, 100, 1)
+        low, start = about["low"], about["start"]
+        controls["t"] = slider(about["label"], start, low, 100, 1)
         for name, place in about.get("handles", {}).items():
             for axis, value in enumerate(place, 1):
                 words = f"{name} {'across' if axis == 1 else 'up'}"

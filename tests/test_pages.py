@@ -255,7 +255,8 @@ def test_every_reference_to_an_equation_shows_its_number(book):
 
 
 RAW = re.compile(
-    r"\{[a-z:]+\}`|\{cite|\{eq\}|\?\?|:::|```|\$[^\s$][^$\n]*\$|\\[a-zA-Z]{2,}|\$\$"
+    r"Notebook-code|\{[a-z:]+\}`|\{cite|\{eq\}|\?\?|:::|```|"
+    r"\$[^\s$][^$\n]*\$|\\[a-zA-Z]{2,}|\$\$"
 )
 
 

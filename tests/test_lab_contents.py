@@ -66,6 +66,33 @@ def test_no_chapter_changes_when_it_is_opened_and_saved(contents: BookContents) 
             assert word not in paired, f"{word} in {path.name}"
 
 
+OWN_WORDS = (
+    "% ```{tip}\n% hidden\n% ```",
+    "$$\n\\tag{7}\na = b\n$$ (eq-own)",
+    'See [a book](02-diffusion-kernel.md "eq one").',
+)
+
+
+def test_what_looks_like_our_own_marks_is_left_alone(contents: BookContents) -> None:
+    path = contents.book / "chapters" / "03-bayes-posterior.md"
+    text = path.read_text("utf-8") + "\n" + "\n\n+++\n\n".join(OWN_WORDS) + "\n"
+    path.write_text(text, encoding="utf-8")
+    notebook = opened(contents, path.name)
+    assert saved(contents, path.name, notebook) == text
+    notebook = opened(contents, path.name)
+    assert saved(contents, path.name, notebook) == text
+
+
+def test_a_chapter_that_is_not_finished_opens_as_it_is(contents: BookContents) -> None:
+    path = contents.book / "chapters" / "03-bayes-posterior.md"
+    text = path.read_text("utf-8").replace("label: fig-two-bells\n", "")
+    path.write_text(text, encoding="utf-8")
+    assert saved(contents, path.name, opened(contents, path.name)) == text
+    broken = contents.book / "chapters" / "05-elbo.md"
+    broken.write_text("---\nnumbering: [\n---\n", encoding="utf-8")
+    assert len(opened(contents, path.name).cells) > 20
+
+
 def test_an_edited_text_is_saved_as_it_was_edited(contents: BookContents) -> None:
     name = "03-bayes-posterior.md"
     before = (contents.book / "chapters" / name).read_text("utf-8")

@@ -128,7 +128,10 @@ def judge(page: Page, seen: Seen, where: str, rules: list[str] | None) -> None:
 def visit(browser: Browser, root: str, name: str) -> Seen:
     """Load one page, and look at it at both widths and in both colour schemes."""
     seen = Seen()
-    page = browser.new_page(viewport={"width": NARROW, "height": 900})
+    # Nothing begins by itself: what runs in a page has tests of its own.
+    page = browser.new_page(
+        viewport={"width": NARROW, "height": 900}, reduced_motion="reduce"
+    )
     watch(page, seen)
     page.goto(f"{root}/{name}", wait_until="networkidle")
     for key, value in page.evaluate(LOOK).items():

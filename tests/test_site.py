@@ -46,7 +46,9 @@ def test_every_link_opens_from_a_folder(site):
         if path.name == "404.html":
             continue
         text = path.read_text("utf-8")
-        for address in set(re.findall(r' (?:href|src|data-live)="([^"#]+)', text)):
+        for address in set(
+            re.findall(r' (?:href|src|data-(?:live|model|about))="([^"#]+)', text)
+        ):
             is_there = ":" in address or (path.parent / address).is_file()
             if not is_there:
                 dead.append(f"{path.relative_to(site)}: {address}")

@@ -161,10 +161,13 @@ def zip_notebooks(folder: Path) -> None:
             archive.writestr(about, path.read_bytes())
 
 
-def write_archive(root: Path, folder: Path) -> None:
-    """Book and program as one file, as pip knows it: NAME-VERSION.tar.gz."""
+def write_archive(root: Path, folder: Path) -> list[str]:
+    """Book and program as one file, as pip knows it: NAME-VERSION.tar.gz; what is
+    wrong with it."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder]
-    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+    return [f"pyproject.toml: {line}" for line in said if done.returncode]
 
 
 def write_downloads(root: Path) -> list[str]:
@@ -193,7 +196,7 @@ def write_downloads(root: Path) -> list[str]:
         problems += picture_problems(chapter, page)
     zip_notebooks(folder)
     if (root / "pyproject.toml").is_file():
-        write_archive(root, folder)
+        problems += write_archive(root, folder)
     if (root / "LICENSE").is_file():
         shutil.copy(root / "LICENSE", folder / "LICENSE.txt")
     return problems

@@ -27,6 +27,7 @@ from notebooks import WIDGET, is_lasting
 from chapters import as_notebook, chapter_number, read_chapter
 
 SVG = "image/svg+xml"
+AS_WRITTEN = "as-written"  # metadata of a cell that is shown as it stands
 ADDED = "added"  # metadata of a cell that is not in the chapter: its own text
 # A reference keeps in its title what it was made of.
 ROLE = re.compile(r"(?<!`)\{(eq|numref|cite:t|cite:p)\}`([^`]+)`")
@@ -71,7 +72,8 @@ def _summary(path: Path, stamp: int) -> Summary:
         if "caption" in cell.metadata:
             figures += 1
             number = enumerator.replace("%s", str(figures))
-            targets[cell.metadata.label] = Target(f"Figure {number}", place)
+            label = cell.metadata.get("label", "")
+            targets[label] = Target(f"Figure {number}", place)
         if cell.cell_type == "markdown":
             for label in EQUATION.findall(cell.source):
                 equations += 1
@@ -207,6 +209,13 @@ class Reading:
         shown = EQUATION.sub(self.tagged, shown)
         return shown if written(shown) == text else text
 
+    def read(self, cell: NotebookNode) -> None:
+        """Show a cell of words; what could not be taken back is marked, and kept."""
+        if written(cell.source) != cell.source:
+            cell.metadata[AS_WRITTEN] = True
+        else:
+            cell.source = self.show(cell.source)
+
     def tagged(self, found: re.Match[str]) -> str:
         target = self.targets.get(found[1])
         return f"\\tag{{{target.words[1:-1]}}}\n{found[0]}" if target else found[0]
@@ -323,9 +332,10 @@ def show(notebook: NotebookNode, path: Path) -> None:
     for cell in notebook.cells:
         cells.append(cell)
         if cell.cell_type == "markdown":
-            cell.source = reading.show(cell.source)
-        if "caption" in cell.metadata and cell.metadata.label in reading.targets:
-            words = reading.targets[cell.metadata.label].words
+            reading.read(cell)
+        label = cell.metadata.get("label")
+        if "caption" in cell.metadata and label in reading.targets:
+            words = reading.targets[label].words
             caption = ROLE.sub(reading.reference, cell.metadata.caption)
             cells.append(added(f"**{words}.** {caption}", f"{cell.id}-caption"))
     notebook.cells = [added(f"{UNNUMBERED}\n{way(reading)}", "way"), *cells]
@@ -358,7 +368,8 @@ def write(notebook: NotebookNode) -> None:
             continue
         for key in (ADDED, "jupyter", "editable", "deletable"):
             cell.metadata.pop(key, None)
-        if cell.cell_type == "markdown":
+        kept = cell.metadata.pop(AS_WRITTEN, False)
+        if cell.cell_type == "markdown" and not kept:
             cell.source = written(cell.source)
         if cell.cell_type == "code" and cell.execution_count is None:
             cell.outputs = []

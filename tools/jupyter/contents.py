@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,18 @@ class BookContents(AsyncTextFileContentsManager):
     async def get(self, path: str, content: bool = True, **options: Any) -> Any:
         model = await super().get(path, content=content, **options)
         if content and model["type"] == "notebook" and (place := self.chapter(path)):
-            reading.show(model["content"], place)
+            model["content"] = self.shown(model["content"], place)
         return model
+
+    def shown(self, notebook: Any, place: Path) -> Any:
+        """The notebook to read in; as it is where another chapter cannot be read."""
+        copy = deepcopy(notebook)
+        try:
+            reading.show(copy, place)
+        except Exception as error:  # whoever is writing must be able to go on
+            self.log.warning("%s is shown as it is written: %s", place.name, error)
+            return notebook
+        return copy
 
     async def save(self, model: dict[str, Any], path: str = "") -> Any:
         if model["type"] == "notebook" and self.chapter(path):

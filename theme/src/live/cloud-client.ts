@@ -7,6 +7,7 @@ import { chain, Cloud, dice, samplers, Schedule, type Places } from './cloud-mat
 type Place = [number, number];
 type Numbers = Record<string, number | string>;
 interface Figure {
+  alt: string;
   view: string;
   says: string;
   field: boolean;
@@ -30,7 +31,10 @@ class Pen {
   readonly context = this.canvas.getContext('2d')!;
   scale = 1;
   colors: string[] = [];
-  constructor(readonly swatches: HTMLElement[]) {}
+  constructor(readonly swatches: HTMLElement[], alt: string) {
+    this.canvas.setAttribute('role', 'img');
+    this.canvas.setAttribute('aria-label', alt);
+  }
 
   clear(): void {
     const size = Math.round(this.canvas.clientWidth * devicePixelRatio);
@@ -223,7 +227,7 @@ function remembered(): { name: string; own: number[] } {
 export type Begin = typeof begin;
 
 function begin(box: HTMLElement, figure: Figure): void {
-  const pen = new Pen([...box.querySelectorAll<HTMLElement>('.swatch')]);
+  const pen = new Pen([...box.querySelectorAll<HTMLElement>('.swatch')], figure.alt);
   const plane = element('div', { class: 'cloud-plane' }, pen.canvas);
   box.querySelector('.live-view')!.replaceChildren(plane);
   const schedule = new Schedule(figure.beta);
@@ -292,6 +296,7 @@ function begin(box: HTMLElement, figure: Figure): void {
   /** What moves with the pointer: a handle, or the canvas while a line is drawn. */
   let held: HTMLElement | null = null;
   plane.addEventListener('pointerdown', (event) => {
+    if (event.button || !event.isPrimary) return;
     const target = event.target as HTMLElement;
     // The first touch may be the start of a scroll; it draws when it ends as a click.
     const isFirst = event.pointerType === 'touch' && !plane.contains(document.activeElement);
@@ -308,8 +313,8 @@ function begin(box: HTMLElement, figure: Figure): void {
   plane.addEventListener('click', (event) => {
     const cross = buttons.at(-1)!;
     if (event.target === cross) draw([...own, ...handles[CROSS]]);
-    else if (!held) draw([...own, ...under(event)]);
-    if (held === pen.canvas || !held) cross.focus({ preventScroll: true });
+    else if (!held && event.target === pen.canvas) draw([...own, ...under(event)]);
+    if (event.target === pen.canvas) cross.focus({ preventScroll: true });
     held = null;
   });
   plane.addEventListener('keydown', (event) => {
@@ -323,7 +328,7 @@ function begin(box: HTMLElement, figure: Figure): void {
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', request);
   new MutationObserver(request).observe(document.documentElement, { attributeFilter: ['data-theme'] });
-  if (names.includes(name)) choose(names.indexOf(name));
+  if (names.includes(name) && (own.length || figure.clouds[name])) choose(names.indexOf(name));
   else look(0);
 }
 

@@ -1,18 +1,15 @@
 // Models at work in the page: what is asked of the worker, and what it answers, drawn.
-import { element, readJson, siteUrl } from '../page/dom';
+import { say } from '../live/live-client';
+import { element, isFile, readJson, siteUrl } from '../page/dom';
+import { SAMPLERS, SCALES, STEPS } from './choices';
 import type { About, Answer, Job } from './worker';
 
 const COUNT = 10;
 const COLUMNS = 5;
 const GAP = 2;
-const SCALES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
-const STEPS = [5, 10, 25, 50];
-const SAMPLERS: Job['sampler'][] = ['DDIM', 'ancestral', 'Heun'];
 
 let worker: Worker | undefined;
 let jobs = 0;
-
-const pause = () => new Promise((resolve) => setTimeout(resolve));
 
 /** One worker for all models of a page; made when the first is asked. */
 function theWorker(): Worker {
@@ -138,16 +135,16 @@ class Pad {
 }
 
 class Model {
-  private readonly says: HTMLElement;
   private readonly view: HTMLElement;
   private readonly bar: HTMLProgressElement;
   private readonly pad: Pad | undefined;
-  private about: Promise<About> | undefined;
+  private about: About | undefined;
   private canvas: HTMLCanvasElement | undefined;
   private task = '';
+  /** The job that was asked of this model last. */
+  private mine = 0;
 
   constructor(private readonly box: HTMLElement) {
-    this.says = box.querySelector('.live-says')!;
     this.view = box.querySelector('.live-view')!;
     this.bar = box.querySelector('progress')!;
     const pad = box.querySelector<HTMLCanvasElement>('.model-pad canvas');
@@ -163,6 +160,13 @@ class Model {
     // Once it is at work, every change is answered; before, nothing is fetched for one.
     box.addEventListener('change', () => {
       if (this.task) void this.run();
+    });
+    box.addEventListener('input', ({ target }) => {
+      const slider = target as HTMLInputElement;
+      if (slider.type !== 'range') return;
+      const words = String(SCALES[Number(slider.value)]);
+      slider.setAttribute('aria-valuetext', words);
+      slider.closest('.live-slider')!.querySelector('output')!.textContent = words;
     });
     box.classList.add('alive');
   }
@@ -186,8 +190,8 @@ class Model {
   }
 
   private async job(): Promise<Job> {
-    this.about ??= readJson<About>(this.box.dataset.about!);
-    const about = await this.about;
+    this.about ??= await readJson<About>(this.box.dataset.about!);
+    const { about } = this;
     const kind = this.setting('kind');
     const none = about.null_label ?? 0;
     const isBlend = this.task === 'blend';
@@ -197,7 +201,7 @@ class Model {
     });
     const half = (_: unknown, at: number) => Number(at < this.pad!.ink.length / 2);
     return {
-      id: ++jobs,
+      id: (this.mine = ++jobs),
       model: new URL(this.box.dataset.model!, location.href).href,
       about,
       labels,
@@ -219,20 +223,25 @@ class Model {
     this.box.setAttribute('aria-busy', 'true');
     try {
       const job = await this.job();
-      if (!this.canvas) this.say('Fetching the model and what runs it …');
+      if (!this.canvas) say(this.box, 'Fetching the model and what runs it …');
       const began = await this.draw(job);
-      if (job.id !== jobs) return; // a newer one is at work
+      if (job.id !== this.mine) return; // a newer one is at work here
+      if (job.id !== jobs) return this.rest('Stopped: another model was asked.');
       const seconds = ((performance.now() - began) / 1000).toFixed(1);
-      this.say(
+      this.rest(
         `${COUNT} pictures from seed ${job.seed}, made on your processor in ` +
           `${job.steps} steps and ${seconds} seconds.`,
       );
     } catch {
-      this.say(
+      this.rest(
         'The model could not be loaded. It needs a page that comes from a server, and ' +
           'a browser that runs WebAssembly.',
       );
     }
+  }
+
+  private rest(words: string): void {
+    say(this.box, words);
     this.bar.hidden = true;
     this.box.removeAttribute('aria-busy');
   }
@@ -251,7 +260,11 @@ class Model {
         this.bar.value = data.step / job.steps;
         if (data.step === job.steps) done(() => resolve(began));
       };
-      const fail = () => done(() => reject(new Error('no worker')));
+      const fail = () => {
+        served.terminate();
+        worker = undefined; // the next press makes another
+        done(() => reject(new Error('no worker')));
+      };
       const done = (then: () => void) => {
         served.removeEventListener('message', listen);
         served.removeEventListener('error', fail);
@@ -273,15 +286,16 @@ class Model {
     this.canvas.setAttribute('aria-label', `Pictures, asked for: ${names.join(', ')}`);
   }
 
-  private say(words: string): void {
-    this.says.textContent = words;
-  }
 }
 
-/** May a page begin by itself? Not where motion or data are to be spared. */
+/** May a page begin by itself? Not where motion or data are to be spared, and not
+ * without a server. */
 function mayBegin(): boolean {
-  const { connection } = navigator as { connection?: { saveData?: boolean } };
-  return !matchMedia('(prefers-reduced-motion: reduce)').matches && !connection?.saveData;
+  const { connection: line } = navigator as {
+    connection?: { saveData?: boolean; effectiveType?: string };
+  };
+  const isThin = line?.saveData || (line?.effectiveType ?? '4g') !== '4g';
+  return !isFile && !isThin && !matchMedia('(prefers-reduced-motion: reduce)').matches;
 }
 
 export type Models = typeof models;
@@ -290,10 +304,9 @@ function models(boxes: Iterable<HTMLElement>): void {
   for (const box of boxes) {
     const model = new Model(box);
     if (!box.dataset.start || !mayBegin()) continue;
-    const watcher = new IntersectionObserver(async (entries) => {
+    const watcher = new IntersectionObserver((entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       watcher.disconnect();
-      await pause();
       model.start();
     });
     watcher.observe(box);

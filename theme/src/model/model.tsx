@@ -1,6 +1,7 @@
 import type { ReactNode } from 'react';
 import { Choice, Slider } from '../live/live';
 import { usePage } from '../site/context';
+import { SAMPLERS, SCALES, STEPS } from './choices';
 
 export const ONNX = 'application/vnd.ddpm-lit.onnx+json';
 
@@ -9,13 +10,12 @@ const TASKS: Record<string, string> = {
   blend: 'From one to another',
   finish: 'Finish my drawing',
 };
-const SCALES = ['0', '0.5', '1', '1.5', '2', '3', '4', '6'];
 
-const choice = (name: string, label: string, texts: string[], start: number) => ({
+const choice = (name: string, label: string, values: readonly unknown[], start: number) => ({
   name,
   label,
   kind: 'choice' as const,
-  texts,
+  texts: values.map(String),
   start,
 });
 
@@ -91,11 +91,11 @@ export function Model({ json, still }: { json: string; still: ReactNode }) {
             <input type="number" data-control="seed" min={0} max={999999} defaultValue={0} />
           </label>
           <Choice
-            control={choice('steps', 'steps', ['5', '10', '25', '50'], 1)}
+            control={choice('steps', 'steps', STEPS, 1)}
             group={group}
           />
           <Choice
-            control={choice('sampler', 'sampler', ['DDIM', 'ancestral', 'Heun'], 0)}
+            control={choice('sampler', 'sampler', SAMPLERS, 0)}
             group={group}
           />
           <Slider

@@ -15,6 +15,7 @@ import {
   type Noise,
   type Predict,
 } from './chain';
+import type { SAMPLERS } from './choices';
 
 export interface About {
   objective: string;
@@ -33,7 +34,7 @@ export interface Job {
   labels: number[];
   scale: number;
   steps: number;
-  sampler: 'DDIM' | 'ancestral' | 'Heun';
+  sampler: (typeof SAMPLERS)[number];
   seed: number;
   /** The pictures lie between the first noise and the last. */
   isBlend?: boolean;
@@ -47,13 +48,15 @@ export type Answer =
   | { id: number; step: number; z: Float32Array }
   | { id: number; error: string };
 
-const SAMPLERS = { DDIM: ddim(0), ancestral: ddim(1), Heun: heun };
+const WAYS = { DDIM: ddim(0), ancestral: ddim(1), Heun: heun };
 // Four at a time are fastest: what a layer makes of more leaves the processor's cache.
 const TOGETHER = 4;
 
 const scope = self as unknown as Worker;
 const runtimeUrl = new URL(runtime, import.meta.url).href;
-const cacheName = `model ${runtimeUrl}`;
+// Of this copy of the book alone: others may share the host.
+const own = `model ${new URL('..', import.meta.url)}`;
+const cacheName = `${own} ${runtime}`;
 const sessions = new Map<string, Promise<ort.InferenceSession>>();
 let latest = 0;
 
@@ -71,7 +74,7 @@ async function kept(url: string): Promise<Uint8Array> {
 async function openCache(): Promise<Cache | undefined> {
   try {
     const old = (await caches.keys()).filter((name) => name !== cacheName);
-    for (const name of old) if (name.startsWith('model ')) await caches.delete(name);
+    for (const name of old) if (name.startsWith(`${own} `)) await caches.delete(name);
     return await caches.open(cacheName);
   } catch {
     return undefined; // an old browser, or one that keeps nothing
@@ -158,7 +161,7 @@ async function work(job: Job): Promise<void> {
     z = Float32Array.from(shares.flatMap((w) => [...slerp(first, last, w)]));
   }
   const { known } = job;
-  const plain = SAMPLERS[job.sampler];
+  const plain = WAYS[job.sampler];
   const sampler = known
     ? filled(plain, repeated(known.x, count), repeated(Float32Array.from(known.mask), count))
     : plain;

@@ -7,7 +7,7 @@ import type { Models } from '../model/model-client';
 import { keys } from './keys';
 import { previews } from './preview';
 
-import { liveFigures } from '../live/live-client';
+import { liveFigures, say } from '../live/live-client';
 
 const root = document.documentElement;
 
@@ -206,7 +206,12 @@ cleanLinks(document.querySelectorAll<HTMLAnchorElement>('a[href]'));
 themeToggle();
 liveFigures();
 const models = document.querySelectorAll<HTMLElement>('.model');
-if (models.length) void load<Models>(siteUrl('assets/model.js')).then((begin) => begin(models));
+if (models.length) {
+  load<Models>(siteUrl('assets/model.js')).then(
+    (begin) => begin(models),
+    () => models.forEach((box) => say(box, 'What runs this model could not be loaded.')),
+  );
+}
 copyButtons();
 drawer();
 depthChoice();

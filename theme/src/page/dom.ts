@@ -1,7 +1,7 @@
 // Small helpers that every script of a page shares.
 
 const own = (document.currentScript as HTMLScriptElement).src;
-const isFile = location.protocol === 'file:';
+export const isFile = location.protocol === 'file:';
 
 /** Address of a page or file of this site, wherever the site lies. */
 export function siteUrl(path: string): string {
@@ -14,7 +14,7 @@ export function siteUrl(path: string): string {
 export function cleanLinks(links: Iterable<HTMLAnchorElement>): void {
   if (isFile) return;
   for (const link of links) {
-    if (link.protocol === location.protocol && link.pathname.endsWith('/index.html')) {
+    if (link.origin === location.origin && link.pathname.endsWith('/index.html')) {
       link.pathname = link.pathname.slice(0, -'index.html'.length);
     }
   }

@@ -33,7 +33,8 @@ export class About {
   bibtex(title: string): string {
     const fields = {
       title: `{${title}}`,
-      author: this.authors && `{${this.authors}}`,
+      // A group, not a person with a last name; LaTeX stops at a bare underscore.
+      author: this.authors && `{{${this.authors.replaceAll('_', '\\_')}}}`,
       year: this.year,
       version: this.version,
       url: this.url,

@@ -23,10 +23,12 @@ const plugin = {
   autoStart: true,
   activate: (app) => {
     app.commands.commandExecuted.connect(async (_, { id, args, result }) => {
-      const [kind, place] = (args.id ?? '').split('=');
-      if (id !== 'rendermime:handle-local-link' || kind !== '#cell-id') return;
+      if (id !== 'rendermime:handle-local-link') return;
+      const [kind, place] = String(args.id ?? '').split('=');
+      if (kind !== '#cell-id') return;
       await result;
       const panel = app.shell.currentWidget;
+      if (!panel?.context) return;
       await panel.context.ready;
       await arrive(panel, place);
     });

@@ -5,7 +5,9 @@ Needs a built book (`make book`). Reports, as JSON:
 - for each chapter, kilobytes (gzip) of what the browser asks for, with and without
   its images;
 - for each chapter, milliseconds to the largest contentful paint from this machine,
-  the median of three visits with an empty cache.
+  the median of three visits with an empty cache;
+- seconds in which the page's model is opened, and in which it then makes sixteen
+  pictures in ten calls, the median of three.
 """
 
 from __future__ import annotations
@@ -37,6 +39,29 @@ PAINT = """() => new Promise(answer => {
   new PerformanceObserver(list => answer(list.getEntries().at(-1).startTime))
     .observe({type: 'largest-contentful-paint', buffered: true});
 })"""
+
+# Seconds until the model's worker has opened it, and from there to the last picture.
+MODEL = """async job => {
+  const box = document.querySelector('.model');
+  const [model, about] = [box.dataset.model, box.dataset.about].map(
+    each => new URL(each, location.href).href);
+  const worker = new Worker('../assets/worker.js', {type: 'module'});
+  const told = await (await fetch(about)).json();
+  const began = performance.now();
+  let opened;
+  const ended = new Promise((done, fail) => {
+    worker.onmessage = ({data}) => {
+      if (data.error) fail(new Error(data.error));
+      if (data.step === 0) opened = performance.now();
+      if (data.step === job.steps) done(performance.now());
+    };
+  });
+  worker.postMessage({...job, id: 1, model, about: told});
+  const end = await ended;
+  worker.terminate();
+  return [(opened - began) / 1000, (end - opened) / 1000];
+}"""
+JOB = {"scale": 1, "steps": 10, "sampler": "DDIM", "seed": 0, "labels": [0] * 16}
 
 
 def build_seconds() -> float:
@@ -85,12 +110,25 @@ def chapter(browser: Browser, address: str, visits: int) -> dict[str, float]:
     }
 
 
+def model(browser: Browser, address: str, visits: int) -> dict[str, float]:
+    """How long the model of a page takes, in its reader's browser."""
+    page = browser.new_page()
+    page.goto(address, wait_until="networkidle")
+    seen = [page.evaluate(MODEL, JOB) for _ in range(visits)]
+    page.close()
+    opened, made = (
+        round(statistics.median(each), 2) for each in zip(*seen, strict=True)
+    )
+    return {"opened, seconds": opened, "16 pictures in 10 calls, seconds": made}
+
+
 def measure(builds: int, visits: int) -> dict[str, Any]:
     seconds = statistics.median(build_seconds() for _ in range(builds))
     slugs = sorted(p.stem for p in SITE.glob("*.json") if (SITE / p.stem).is_dir())
     with serve(SITE) as root, chromium() as browser:
         visit(browser, root)  # the first page of a new browser is slow
         pages = {slug: chapter(browser, f"{root}/{slug}/", visits) for slug in slugs}
+        runs = model(browser, f"{root}/exchanging-weights/", visits)
         engine = browser.version
     return {
         "command": "python benchmarks/pages.py",
@@ -99,6 +137,7 @@ def measure(builds: int, visits: int) -> dict[str, Any]:
         "mystmd": version("mystmd"),
         "chromium": engine,
         "build with cached results, seconds": round(seconds, 1),
+        "model in the page": runs,
         "chapters": pages,
     }
 

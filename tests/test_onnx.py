@@ -12,7 +12,7 @@ import torch
 from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
-from ddpm_lit.book.pages import run_here
+from ddpm_lit.book.pages import Runnable, run_here
 from ddpm_lit.book.plotting import Picture
 from ddpm_lit.cli import main
 from ddpm_lit.denoiser import Denoiser
@@ -105,7 +105,10 @@ def test_the_command_writes_one_file(tmp_path, capsys) -> None:
 
 def test_a_page_gets_the_file_and_what_it_says(tmp_path) -> None:
     file = to_onnx(model(), tmp_path / "net.onnx")
-    data, about = run_here(file, Picture("<svg/>", "Grey."), "One.")._repr_mimebundle_()
+    still = Picture("<svg/>", "Grey.")
+    data, about = run_here(file, still, "One.")._repr_mimebundle_()
+    bare, _ = Runnable({}, still)._repr_mimebundle_()
+    assert bare.keys() == data.keys()
     [page] = [each for mime, each in data.items() if "ddpm-lit" in mime]
     assert page["about"]["objective"] == "v" and page["says"] == "One."
     assert data["image/svg+xml"] == "<svg/>" and about

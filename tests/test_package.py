@@ -112,7 +112,8 @@ RUNTIME = {
 # What single modules may import besides, from the extras.
 EXTRAS = {
     "evaluation": {"torch_fidelity"},
-    "hub": {"huggingface_hub"},
+    "hub": {"huggingface_hub", "onnx"},
+    "book.pages": {"onnx"},
     "book.plotting": {"seaborn"},
     "book.widgets": {"ipywidgets"},
 }
@@ -143,10 +144,12 @@ def test_a_module_imports_only_what_is_declared(module):
 
 
 def test_the_kit_declares_what_it_imports():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    kit = {
-        re.split(r"[\[<>=!~ ;]", r)[0] for r in extras["optional-dependencies"]["book"]
-    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*extras["book"]]
+    kit = {re.split(r"[\[<>=!~ ;]", each)[0] for each in wanted}
+    for name in re.findall(r"ddpm_lit\[(\w+)\]", " ".join(wanted)):
+        kit |= {re.split(r"[\[<>=!~ ;]", each)[0] for each in extras[name]}
     files = [path for name, path in MODULES.items() if name.startswith("book.")]
     needed = set().union(*map(imported, files)) - set(RUNTIME.values())
     assert needed <= kit, needed - kit

@@ -1,7 +1,7 @@
 // Models at work in the page: what is asked of the worker, and what it answers, drawn.
 import { say } from '../live/live-client';
 import { element, isFile, readJson, siteUrl } from '../page/dom';
-import { SAMPLERS, SCALES, STEPS } from './choices';
+import { kinds, SAMPLERS, SCALES, STEPS } from './choices';
 import type { About, Answer, Job } from './worker';
 
 const COUNT = 10;
@@ -197,7 +197,7 @@ class Model {
     const isBlend = this.task === 'blend';
     const each = isBlend ? none : undefined;
     const labels = Array.from({ length: COUNT }, (_, i) => {
-      return kind ? kind - 1 : (each ?? i % about.label_names.length);
+      return kind ? kind - 1 : (each ?? (none ? i % none : none));
     });
     const half = (_: unknown, at: number) => Number(at < this.pad!.ink.length / 2);
     return {
@@ -282,7 +282,7 @@ class Model {
       this.view.replaceChildren(this.canvas);
     }
     paint(this.canvas, z, about.size);
-    const names = labels.map((label) => about.label_names[label] ?? 'not told');
+    const names = labels.map((label) => kinds(about)[label] ?? 'not told');
     this.canvas.setAttribute('aria-label', `Pictures, asked for: ${names.join(', ')}`);
   }
 

@@ -1,7 +1,7 @@
 import type { ReactNode } from 'react';
 import { Choice, Slider } from '../live/live';
 import { usePage } from '../site/context';
-import { SAMPLERS, SCALES, STEPS } from './choices';
+import { kinds, SAMPLERS, SCALES, STEPS } from './choices';
 
 export const ONNX = 'application/vnd.ddpm-lit.onnx+json';
 
@@ -52,7 +52,7 @@ export function Model({ json, still }: { json: string; still: ReactNode }) {
   const { about, onnx, says, alt, tasks } = JSON.parse(json);
   const model = site.publishContent(Buffer.from(onnx, 'base64'), '.onnx').src;
   const group = model.split('/').at(-1)!.replace('.onnx', '');
-  const kinds = ['one of each', ...about.label_names];
+  const things = ['one of each', ...kinds(about)];
   return (
     <div
       className="live model"
@@ -79,7 +79,7 @@ export function Model({ json, still }: { json: string; still: ReactNode }) {
           <label className="model-field">
             <span className="live-label">of what</span>
             <select data-control="kind">
-              {kinds.map((kind, i) => (
+              {things.map((kind, i) => (
                 <option value={i} key={kind}>
                   {kind}
                 </option>

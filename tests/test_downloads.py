@@ -71,7 +71,7 @@ def test_numbers_titles_and_sources_are_in_the_notebook(site):
     cells = nbformat.read(file, as_version=4).cells
     words = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     for said in (
-        "\\tag{2.3}\n$$", "Write (1.1) for $t = 2$", "as Figure 2.1 shows",
+        "\\tag{2.3}\n$$", "Write (1.1) for $t = 2$", "as Figure 2.2 shows",
         "<summary>The proof, by induction</summary>", "Kingma et al. (2021)",
         "**Where the notes slip: one letter for two noises**", "## References",
     ):  # fmt: skip

@@ -243,7 +243,7 @@ def test_a_chapter_opens_as_a_page_to_read(page: Page) -> None:
     expect(active.locator(".katex .tag")).to_have_text(["(3.3)"])
     expect(active).to_contain_text("By the Markov property (1.12)")
     page.evaluate(SHOW_CELL, "The two bells as functions")
-    expect(active).to_contain_text("Figure 3.1. One pixel")
+    expect(active).to_contain_text("Figure 3.2. One pixel")
     folded = page.evaluate(FOLDED)
     for tag in ("solution.add_precisions", "wrong.add_precisions", "hide-input"):
         assert tag in folded

@@ -174,7 +174,7 @@ def test_the_page_makes_the_pictures_that_python_makes(page, box, name) -> None:
 
 def test_the_page_stays_free_while_a_model_works(page: Page, box: Locator) -> None:
     box.locator("summary").click()
-    box.get_by_text("50", exact=True).click()
+    box.get_by_role("radio", name="50").check()
     box.get_by_role("button", name="New pictures").click()
     box.locator(".live-view canvas").wait_for(timeout=SECONDS)
     assert box.get_attribute("aria-busy") == "true"
@@ -191,7 +191,7 @@ def test_the_page_stays_free_while_a_model_works(page: Page, box: Locator) -> No
     assert frames > 1, "the page stood still for a whole step"
     page.add_script_tag(path=AXE)
     assert not page.evaluate(RUN_AXE, [STANDARDS, None])
-    box.get_by_text("5", exact=True).click()  # a newer wish ends the old one
+    box.get_by_role("radio", name="5", exact=True).check()  # a newer wish ends the old one
     expect(box.locator(".live-says")).to_contain_text("5 steps", timeout=SECONDS)
 
 

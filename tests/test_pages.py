@@ -45,7 +45,9 @@ LOOK = """async () => {
     equations: [...document.querySelectorAll('main a[href*="#eq-"]')]
       .map(link => [link.getAttribute('href'), link.textContent]),
     text: text.textContent,
-    images: [...document.images].map(image => ({
+    // Words beside it in its link say what a picture would.
+    images: [...document.images].filter(
+      image => image.alt || !image.closest('a')?.innerText.trim()).map(image => ({
       src: image.src, alt: image.getAttribute('alt'), width: image.naturalWidth,
     })),
   };

@@ -136,7 +136,7 @@ def test_what_is_drawn_is_kept_and_the_rest_is_made(page: Page) -> None:
       const wrong = theirs.filter((v, i) => i % 4 === 1 && Math.abs(v - mine[i]) > 1);
       return [[ink, wrong.length], below.some((v, i) => i % 4 === 0 && v > 128)];
     }""")
-    assert kept[0] > 20, "the pad took no ink"
+    assert kept[0] > 12, "the pad took no ink"
     assert kept[1] < 20, "the drawing was changed"  # but where the pen is shown
     assert made, "nothing was made below the line"
 

@@ -116,7 +116,7 @@ class Pad {
     for (let row = 0; row < height; row++) {
       for (let column = 0; column < width; column++) {
         const away = Math.hypot(column + 0.5 - x, row + 0.5 - y);
-        const shade = Math.min(1, Math.max(-1, 2 * (1.9 - away) - 1));
+        const shade = Math.min(1, Math.max(-1, 2 * (2.2 - away) - 1));
         const at = row * width + column;
         this.ink[at] = Math.max(this.ink[at], shade);
       }

@@ -191,7 +191,9 @@ def test_the_page_stays_free_while_a_model_works(page: Page, box: Locator) -> No
     assert frames > 1, "the page stood still for a whole step"
     page.add_script_tag(path=AXE)
     assert not page.evaluate(RUN_AXE, [STANDARDS, None])
-    box.get_by_role("radio", name="5", exact=True).check()  # a newer wish ends the old one
+    box.get_by_role(
+        "radio", name="5", exact=True
+    ).check()  # a newer wish ends the old one
     expect(box.locator(".live-says")).to_contain_text("5 steps", timeout=SECONDS)
 
 

@@ -282,5 +282,7 @@ def test_a_search_without_its_script_says_so(browser, root):
 def test_a_live_figure_without_its_numbers_says_so(browser, root):
     page = without(browser, root, "**/build/*.json", "diffusion-kernel", 1440)
     page.locator(".live").first.scroll_into_view_if_needed()
-    expect(page.locator(".live .live-says").first).to_contain_text("could not be loaded")
+    expect(page.locator(".live .live-says").first).to_contain_text(
+        "could not be loaded"
+    )
     page.close()

@@ -45,10 +45,10 @@ LOOK = """async () => {
     equations: [...document.querySelectorAll('main a[href*="#eq-"]')]
       .map(link => [link.getAttribute('href'), link.textContent]),
     text: text.textContent,
-    // Words beside it in its link say what a picture would.
-    images: [...document.images].filter(
-      image => image.alt || !image.closest('a')?.innerText.trim()).map(image => ({
-      src: image.src, alt: image.getAttribute('alt'), width: image.naturalWidth,
+    images: [...document.images].map(image => ({
+      src: image.src, width: image.naturalWidth,
+      // Words beside it in its link say what a picture would.
+      alt: image.getAttribute('alt') || image.closest('a')?.innerText.trim(),
     })),
   };
 }"""
@@ -136,6 +136,8 @@ def visit(browser: Browser, root: str, name: str) -> Seen:
     )
     watch(page, seen)
     page.goto(f"{root}/{name}", wait_until="networkidle")
+    # The net may rest while a long page is still being read.
+    page.wait_for_function("document.readyState === 'complete'")
     for key, value in page.evaluate(LOOK).items():
         setattr(seen, key, value)
     if is_judged(name):

@@ -103,9 +103,9 @@ async function denoiser({ id, model, about, labels, scale }: Job): Promise<Predi
 
   async function ask(z: Float32Array, t: number, told: number[]): Promise<Float32Array> {
     const answer = new Float32Array(z.length);
+    await new Promise((resolve) => setTimeout(resolve)); // lets a newer job in
+    if (id !== latest) throw new Superseded();
     for (let at = 0; at < told.length; at += TOGETHER) {
-      await new Promise((resolve) => setTimeout(resolve)); // lets a newer job in
-      if (id !== latest) throw new Superseded();
       const some = told.slice(at, at + TOGETHER);
       const whole = (value: number[]) =>
         new ort.Tensor('int64', BigInt64Array.from(value, BigInt), [some.length]);

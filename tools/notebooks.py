@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 OWN = "application/vnd.ddpm-lit."  # what only a page reads: tables, models
 
 
-def is_lasting(mime: str) -> bool:
-    """Can a notebook show it that has no kernel and is no page of the book?"""
-    return mime != WIDGET and not mime.startswith(OWN)
+def lasting(bundle: Mapping[str, Any]) -> list[str]:
+    """What of an output a notebook can show that has no kernel and is no page of the
+    book; nothing where a widget leaves only its name."""
+    kinds = [each for each in bundle if each != WIDGET and not each.startswith(OWN)]
+    return [] if WIDGET in bundle and kinds == ["text/plain"] else kinds
 
 
 class Files:
@@ -70,11 +73,10 @@ def output_of(data: dict[str, Any], files: Files, count: int) -> NotebookNode | 
         return nbformat.v4.new_output("error", **said)
     bundle = data.get("data", {})
     shown: dict[str, Any] = {}
-    for mime, item in bundle.items():
-        if is_lasting(mime):
-            content = files.read(item, mime)
-            shown[mime] = json.loads(content) if mime.endswith("json") else content
-    if not shown or (WIDGET in bundle and list(shown) == ["text/plain"]):
+    for mime in lasting(bundle):
+        content = files.read(bundle[mime], mime)
+        shown[mime] = json.loads(content) if mime.endswith("json") else content
+    if not shown:
         return None
     extra = {"execution_count": count} if kind == "execute_result" else {}
     about = data.get("metadata", {})

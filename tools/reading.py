@@ -22,7 +22,7 @@ import results
 import yaml
 from ledger import BIB_ENTRY, EQUATION
 from nbformat import NotebookNode
-from notebooks import WIDGET, is_lasting
+from notebooks import lasting
 
 from chapters import as_notebook, chapter_number, read_chapter
 
@@ -278,22 +278,21 @@ def recorded(root: Path, path: Path) -> list[list[NotebookNode]] | None:
         return None
     cells = json.loads(place.read_text("utf-8"))["cells"]
     return [
-        [still for each in cell["outputs"] if (still := lasting(each))]
-        for cell in cells
+        [still for each in cell["outputs"] if (still := kept(each))] for cell in cells
     ]
 
 
-def lasting(output: dict[str, Any]) -> NotebookNode | None:
+def kept(output: dict[str, Any]) -> NotebookNode | None:
     """An output without what only a running kernel or a page of the book can use."""
-    kept = {key: value for key, value in output.items() if key != "transient"}
-    if "data" in kept:
-        kinds = {kind for kind in kept["data"] if is_lasting(kind)}
-        if not kinds or (WIDGET in kept["data"] and kinds == {"text/plain"}):
+    still = {key: value for key, value in output.items() if key != "transient"}
+    if "data" in still:
+        kinds = lasting(still["data"])
+        if not kinds:
             return None
-        kept["data"] = {kind: kept["data"][kind] for kind in sorted(kinds)}
-    if "execution_count" in kept:
-        kept["execution_count"] = None
-    return nbformat.from_dict(kept)
+        still["data"] = {kind: still["data"][kind] for kind in sorted(kinds)}
+    if "execution_count" in still:
+        still["execution_count"] = None
+    return nbformat.from_dict(still)
 
 
 def folds(cells: list[NotebookNode]) -> None:

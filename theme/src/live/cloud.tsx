@@ -1,6 +1,6 @@
 import type { ReactNode } from 'react';
 import { usePage } from '../site/context';
-import { Choice, Slider, type Control } from './live';
+import { Controls, type Control } from './live';
 
 export const CLOUD = 'application/vnd.ddpm-lit.cloud+json';
 
@@ -16,15 +16,7 @@ export function CloudFigure({ json, still }: { json: string; still: ReactNode })
   controls[0] = { ...controls[0], texts: [...controls[0].texts, 'your own'] };
   return (
     <div className="cloud" data-live={src}>
-      <div className="live-controls">
-        {controls.map((control) =>
-          control.kind === 'slider' ? (
-            <Slider control={control} isPlayable key={control.name} />
-          ) : (
-            <Choice control={control} group={group} key={control.name} />
-          ),
-        )}
-      </div>
+      <Controls controls={controls} group={group} isPlayable={() => true} />
       <p className="live-says" role="status">
         {figure.first}
       </p>

@@ -1,7 +1,7 @@
 // Draws the live figures of a page: marks whose data lie in tables, one row for
 // every position of the controls. The Python side is `ddpm_lit.book.widgets`.
 import { scaleLinear, scaleLog } from 'd3-scale';
-import { load, readJson, siteUrl } from '../page/dom';
+import { load, onceAFrame, readJson, siteUrl } from '../page/dom';
 import type { Begin } from './cloud-client';
 
 /** A channel of a mark: the controls it depends on, and its packed numbers. */
@@ -370,6 +370,12 @@ function animate(button: HTMLButtonElement, slider: HTMLInputElement): void {
   });
 }
 
+/** Says where a slider stands, to the eye and to the ear. */
+export function tell(slider: HTMLInputElement, text: string): void {
+  slider.setAttribute('aria-valuetext', text);
+  slider.closest('.live-slider')!.querySelector('output')!.textContent = text;
+}
+
 export type Positions = Record<string, number>;
 
 /** Lets `show` draw whenever a control has moved, or the window, once a frame. What it
@@ -389,20 +395,13 @@ export function listen(
       positions[name] = Number(input.value);
       if (input.type === 'radio') continue;
       const text = controls.find((each) => each.name === name)!.texts[positions[name]];
-      input.setAttribute('aria-valuetext', text);
-      input.closest('.live-slider')!.querySelector('output')!.textContent = text;
+      tell(input, text);
     }
   };
-  let waiting = false;
-  const request = () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      read();
-      show(positions);
-    });
-  };
+  const request = onceAFrame(() => {
+    read();
+    show(positions);
+  });
   box.addEventListener('input', request);
   for (const button of box.querySelectorAll<HTMLButtonElement>('[data-play]')) {
     animate(button, inputs.find((input) => input.dataset.control === button.dataset.play)!);

@@ -57,6 +57,26 @@ export function Choice({ control, group }: { control: Control; group: string }) 
   );
 }
 
+interface ControlsProps {
+  controls: Control[];
+  group: string;
+  isPlayable: (control: Control) => boolean;
+}
+
+export function Controls({ controls, group, isPlayable }: ControlsProps) {
+  return (
+    <div className="live-controls">
+      {controls.map((control) =>
+        control.kind === 'slider' ? (
+          <Slider control={control} isPlayable={isPlayable(control)} key={control.name} />
+        ) : (
+          <Choice control={control} group={group} key={control.name} />
+        ),
+      )}
+    </div>
+  );
+}
+
 /** What the figure says before anything is moved. */
 function firstWords(figure: any): string {
   const { over, texts } = figure.says;
@@ -80,19 +100,11 @@ export function LiveFigure({ json, still }: { json: string; still: ReactNode }) 
   const group = src.split('/').at(-1)!.replace('.json', '');
   return (
     <div className="live" data-live={src} data-alt={figure.alt}>
-      <div className="live-controls">
-        {figure.controls.map((control: Control) =>
-          control.kind === 'slider' ? (
-            <Slider
-              control={control}
-              isPlayable={figure.play === control.name}
-              key={control.name}
-            />
-          ) : (
-            <Choice control={control} group={group} key={control.name} />
-          ),
-        )}
-      </div>
+      <Controls
+        controls={figure.controls}
+        group={group}
+        isPlayable={({ name }) => figure.play === name}
+      />
       <p className="live-says" role="status">
         {firstWords(figure)}
       </p>

@@ -1,5 +1,5 @@
 // Models at work in the page: what is asked of the worker, and what it answers, drawn.
-import { say } from '../live/live-client';
+import { say, tell } from '../live/live-client';
 import { element, isFile, readJson, siteUrl } from '../page/dom';
 import { kinds, SAMPLERS, SCALES, STEPS } from './choices';
 import type { About, Answer, Job } from './worker';
@@ -163,10 +163,7 @@ class Model {
     });
     box.addEventListener('input', ({ target }) => {
       const slider = target as HTMLInputElement;
-      if (slider.type !== 'range') return;
-      const words = String(SCALES[Number(slider.value)]);
-      slider.setAttribute('aria-valuetext', words);
-      slider.closest('.live-slider')!.querySelector('output')!.textContent = words;
+      if (slider.type === 'range') tell(slider, String(SCALES[Number(slider.value)]));
     });
     box.classList.add('alive');
   }

@@ -94,12 +94,15 @@ function session(model: string): Promise<ort.InferenceSession> {
   return opened;
 }
 
+/** Numbers in one picture. */
+const areaOf = ({ size }: About) => size.reduce((all, side) => all * side, 1);
+
 class Superseded extends Error {}
 
 /** The denoiser as a function of z and t. Raises when the job is not wanted any more. */
 async function denoiser({ id, model, about, labels, scale }: Job): Promise<Predict> {
   const net = await session(model);
-  const area = about.size.reduce((all, side) => all * side, 1);
+  const area = areaOf(about);
 
   async function ask(z: Float32Array, t: number, told: number[]): Promise<Float32Array> {
     const answer = new Float32Array(z.length);
@@ -151,7 +154,7 @@ function repeated(one: Float32Array, count: number): Float32Array {
 
 async function work(job: Job): Promise<void> {
   const count = job.labels.length;
-  const area = job.about.size.reduce((all, side) => all * side, 1);
+  const area = areaOf(job.about);
   const predict = await denoiser(job);
   const noise = source(job, count, area);
   let z = noise();

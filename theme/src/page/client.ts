@@ -1,7 +1,7 @@
 // Comforts on top of a page that reads well without them: the dark theme, copy
 // buttons, how much code is shown, the contents drawer on narrow screens, the place in
 // the outline, large pictures, search, previews and keys.
-import { cleanLinks, closeOnBackdrop, element, load, remember, siteUrl } from './dom';
+import { cleanLinks, closeOnBackdrop, element, load, onceAFrame, remember, siteUrl } from './dom';
 import { showDepth } from './depth';
 import type { Models } from '../model/model-client';
 import { keys } from './keys';
@@ -146,15 +146,7 @@ function place(): void {
       contents.scrollTop += line.top - box.top - box.height / 3;
     }
   };
-  let waiting = false;
-  const soon = () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      update();
-    });
-  };
+  const soon = onceAFrame(update);
   addEventListener('scroll', soon, { passive: true });
   addEventListener('resize', soon);
   soon();
@@ -177,7 +169,8 @@ function depthChoice(): void {
 /** A still picture opens as large as the window, and scrolls where it is larger. */
 function pictures(): void {
   let dialog: HTMLDialogElement | undefined;
-  const view = element('div', { class: 'large-view', tabindex: '0', role: 'group' });
+  const about = { tabindex: '0', role: 'group', 'aria-label': 'picture' };
+  const view = element('div', { class: 'large-view', ...about });
   const make = () => {
     const close = element('button', { type: 'button' }, 'Close');
     const made = element('dialog', { class: 'large', 'aria-label': 'Picture' }, close, view);
@@ -195,7 +188,6 @@ function pictures(): void {
     const [width, height] = ['width', 'height'].map((side) => Number(shown.getAttribute(side)) || 1);
     const picture = element('img', { src: shown.src, alt: shown.alt });
     picture.style.width = `max(${width}px, min(94vw, ${(85 * width) / height}dvh))`;
-    view.setAttribute('aria-label', 'picture');
     view.replaceChildren(picture);
     dialog ??= make();
     dialog.showModal();

@@ -38,11 +38,18 @@ from ddpm_lit.schedules import make_schedule
 # Asks the page's own maths for all that the book's Python has answered.
 ASK = """
 import { readFileSync } from 'node:fs';
-import { Cloud, Schedule, chain, samplers } from './maths.mjs';
+import * as maths from './maths.mjs';
+const { Cloud, samplers, chain, posterior, roots } = maths;
 const { clouds, beta, bell, grids, reference: r } = JSON.parse(readFileSync('c.json'));
-const cloud = new Cloud(
-  Float64Array.from(clouds['two moons'].flat()), bell, new Schedule(beta));
-const roll = (from) => () => r.dice[from++];
+const alphaBar = maths.alphaBarOf(beta);
+const cloud = new Cloud(Float64Array.from(clouds['two moons'].flat()), bell, alphaBar);
+async function way(name, grid, z, from) {
+  const noise = () => Float64Array.from(r.dice.slice(from, (from += z.length)));
+  const states = [];
+  const walk = chain(cloud.predict, alphaBar, z, samplers[name], grid, noise);
+  for await (const state of walk) states.push(...state);
+  return states;
+}
 const z = () => Float64Array.from(r.dice.slice(0, 6));
 const x = [4, 5, 2, 3, 0, 1].map((i) => r.dice[i]);
 const found = { guess: [], noise: [], score: [], log_prob: [], shares: [] };
@@ -54,19 +61,18 @@ for (let i = 0; i < 6; i += 2) {
   found.log_prob.push(logProb);
   found.shares.push(...shares);
 }
-const [ofX, ofZ, variance] = cloud.schedule.posterior(r.t, r.t - 1);
+const { ofX, ofZ, variance } = posterior(alphaBar, r.t, r.t - 1);
 found.posterior = [...z()].map((each, i) => ofX * x[i] + ofZ * each);
 found.deviation = [Math.sqrt(variance)];
-let at = 0;
-found.step = [...chain(cloud, samplers.forward, [r.t - 1, r.t], z(), () => x[at++])[1]];
-const { signal, spread } = cloud.schedule;
-found.jump = x.map((each, i) => signal[r.t] * each + spread[r.t] * r.dice[i]);
+const step = (noise) => samplers.forward(null, z(), r.t - 1, r.t, alphaBar, () => noise);
+found.step = [...(await step(x))];
+const [signal, spread] = roots(alphaBar[r.t]);
+found.jump = x.map((each, i) => signal * each + spread * r.dice[i]);
 for (const name of ['ancestral', 'DDIM', 'Heun', 'Langevin']) {
-  found[name] = [0, 2, 4].flatMap((i) => {
-    const start = z().slice(i, i + 2);
-    const way = chain(cloud, samplers[name], grids[4], start, roll(6));
-    return way.slice(1).flatMap((state) => [...state]);
-  });
+  found[name] = [];
+  for (const i of [0, 2, 4]) {
+    found[name].push(...(await way(name, grids[4], z().slice(i, i + 2), 6)));
+  }
 }
 console.log(JSON.stringify(found));
 """
@@ -74,16 +80,20 @@ console.log(JSON.stringify(found));
 
 def answered(folder: Path, wrong: tuple[str, str] | None = None) -> dict[str, Any]:
     """What the page's maths answers; `wrong` plants a bug in it first."""
-    source = (ROOT / "theme/src/live/cloud-maths.ts").read_text("utf-8")
+    parts = [ROOT / f"theme/src/live/{name}.ts" for name in ("cloud-maths", "samplers")]
+    sources = {path.name: path.read_text("utf-8") for path in parts}
     if wrong:
-        assert wrong[0] in source, "the bug cannot be planted any more"
-        source = source.replace(*wrong)
-    (folder / "maths.ts").write_text(source, encoding="utf-8")
-    (folder / "ask.mjs").write_text(ASK, encoding="utf-8")
+        assert wrong[0] in "".join(sources.values()), "the bug cannot be planted"
+        sources = {name: text.replace(*wrong) for name, text in sources.items()}
+    sources["maths.ts"] = "export * from './cloud-maths'; export * from './samplers';"
+    sources["ask.mjs"] = ASK
+    for name, text in sources.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "node_modules").symlink_to(ROOT / "theme/node_modules")
     page = show_cloud("noised").page()
     (folder / "c.json").write_text(json.dumps(page), encoding="utf-8")
     esbuild = ROOT / "theme/node_modules/.bin/esbuild"
-    bundle = [esbuild, "maths.ts", "--format=esm", "--outfile=maths.mjs"]
+    bundle = [esbuild, "maths.ts", "--bundle", "--format=esm", "--outfile=maths.mjs"]
     subprocess.run([*bundle, "--log-level=error"], cwd=folder, check=True)
     told = subprocess.check_output(["node", "ask.mjs"], cwd=folder, text=True)
     return json.loads(told)
@@ -108,10 +118,10 @@ def test_the_page_computes_what_the_book_computes(tmp_path):
     [
         (("shares[i]) / (2 * variance)", "shares[i]) / variance"), "shares"),
         (("-spread * this.score", "spread * this.score"), "noise"),
-        (("s ? Math.sqrt(beta) : 0", "Math.sqrt(beta)"), "ancestral"),
-        (("spread[s] * noise[k]", "spread[t] * noise[k]"), "DDIM"),
-        (("signal[s] * cloud.noise[0]", "signal[t] * cloud.noise[0]"), "Heun"),
-        (("(size / 2) * score", "size * score"), "Langevin"),
+        (("s ? mix(1, mean", "true ? mix(1, mean"), "ancestral"),
+        (("Math.sqrt(1 - b - v)", "Math.sqrt(b - v)"), "DDIM"),
+        (("await velocity(mix(1, z, -h, v), s)", "await velocity(z, s)"), "Heun"),
+        (("-size / (2 * spread)", "-size / spread"), "Langevin"),
     ],
 )
 def test_a_bug_in_the_maths_of_the_page_is_found(tmp_path, wrong, found_by):

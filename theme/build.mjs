@@ -23,9 +23,6 @@ await build({
   target: 'node20',
   jsx: 'automatic',
   define: { 'process.env.NODE_ENV': '"production"' },
-  // The code component of myst-to-react is replaced by our own; its highlighter
-  // would be most of the bundle and is never called.
-  alias: { 'react-syntax-highlighter': './src/page/no-highlighter.ts' },
   // Some packages inside are CommonJS and look for `require` at run time.
   banner: {
     js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",

@@ -4,9 +4,12 @@ import { measurements, type Measured } from '../site/checks';
 import { usePage } from '../site/context';
 import { citedIn, isRun, runAgainst, type Origin } from '../site/facts';
 import { isPublic, type Identifier } from '../site/identifiers';
+import { ApiLink } from './names';
 import type { Definition } from '../site/python';
 import type { Site } from '../site/site';
+import { Joined } from '../page/joined';
 import { WithTex } from '../page/tex';
+import { GroupedTable } from './grouped-table';
 import { find, walk } from '../site/tree';
 import type { Node, Page, TocEntry } from '../site/types';
 
@@ -49,9 +52,10 @@ function checkOf(site: Site, label: string): Row['check'] {
   const page = site.pages.get(check.slug)!;
   const ran = hasRun(page);
   if (ran && !measured.length && !isAsserted(check.block)) {
-    site.problems.push(
-      `${page.location.slice(1)} the cell tagged "check.${label}" measured nothing that` +
-        ` begins with "${label}" and asserts nothing`,
+    site.complain(
+      page,
+      `the cell tagged "check.${label}" measured nothing that begins with "${label}"` +
+        ' and asserts nothing',
     );
   }
   return { href: site.checkOf(label)!, hasRun: ran, measured };
@@ -95,14 +99,13 @@ function Source({ origin }: { origin: Origin }) {
   }
   return (
     <>
-      {keys.map((key, i) => (
-        <span key={key}>
-          {i > 0 && '; '}
-          <a className="cite" href={`#cite-${key}`}>
+      <Joined by="; ">
+        {keys.map((key) => (
+          <a className="cite" href={`#cite-${key}`} key={key}>
             {site.citations.name(key) ?? key}
           </a>
-        </span>
-      ))}
+        ))}
+      </Joined>
       {origin.place && `, ${origin.place}`}
       {origin.note && (
         <span className="ledger-note">
@@ -132,35 +135,13 @@ function Note({ text }: { text: string }) {
   );
 }
 
-function Functions({ functions }: { functions: Identifier[] }) {
-  const { site } = usePage();
-  if (!functions.length) return null;
-  return (
-    <p className="ledger-functions">
-      {functions.map(({ name, module }, i) => (
-        <span key={name}>
-          {i > 0 && ', '}
-          <a className="file" href={site.apiHref(module, name)}>
-            {name}
-          </a>
-        </span>
-      ))}
-    </p>
-  );
-}
-
 const exponent = (value: number) => value.toExponential(0).replace('e+0', '').replace('e+', 'e');
 
 /** A name of the package, linked to its reference. */
 function PublicName({ name }: { name: string }) {
   const { site } = usePage();
   const found = site.identifiers.all.find((each) => isPublic(each) && each.name === name);
-  if (!found) return <code>{name}</code>; // a library, or tools/printed.py has said so
-  return (
-    <a className="file" href={site.apiHref(found.module, name)}>
-      {name}
-    </a>
-  );
+  return found ? <ApiLink to={found} /> : <code>{name}</code>; // of a library
 }
 
 /** "run as printed, against q_sample", or why not. */
@@ -172,12 +153,11 @@ function PrintResult({ origin }: { origin: Origin }) {
   return (
     <p className="run-as-printed">
       run as printed, {names.length ? 'against ' : 'side against side'}
-      {names.map((name, i) => (
-        <span key={name}>
-          {i > 0 && ', '}
-          <PublicName name={name} />
-        </span>
-      ))}
+      <Joined>
+        {names.map((name) => (
+          <PublicName name={name} key={name} />
+        ))}
+      </Joined>
     </p>
   );
 }
@@ -203,36 +183,40 @@ function CheckResult({ row }: { row: Row }) {
   );
 }
 
-function EquationRow({ row }: { row: Row }) {
-  return (
-    <tr id={`row-${row.label}`} role="row">
-      <th scope="row" role="rowheader">
-        <a className="xref" href={row.href}>
-          ({row.number})
-        </a>
-        <code className="ledger-label">{row.label}</code>
-      </th>
-      <td role="cell" data-head="Statement">
-        <div
-          className="ledger-statement"
-          tabIndex={0}
-          role="group"
-          aria-label={`equation ${row.number}`}
-          dangerouslySetInnerHTML={{ __html: row.html }}
-        />
-      </td>
-      <td role="cell" data-head="Source and code">
-        <p>
-          <Source origin={row.origin} />
+function cells(row: Row) {
+  return [
+    <>
+      <a className="xref" href={row.href}>
+        ({row.number})
+      </a>
+      <code className="ledger-label">{row.label}</code>
+    </>,
+    <div
+      className="ledger-statement"
+      tabIndex={0}
+      role="group"
+      aria-label={`equation ${row.number}`}
+      dangerouslySetInnerHTML={{ __html: row.html }}
+    />,
+    <>
+      <p>
+        <Source origin={row.origin} />
+      </p>
+      {row.functions.length > 0 && (
+        <p className="ledger-functions">
+          <Joined>
+            {row.functions.map((each) => (
+              <ApiLink to={each} key={each.name} />
+            ))}
+          </Joined>
         </p>
-        <Functions functions={row.functions} />
-      </td>
-      <td role="cell" data-head="Print and check">
-        <PrintResult origin={row.origin} />
-        <CheckResult row={row} />
-      </td>
-    </tr>
-  );
+      )}
+    </>,
+    <>
+      <PrintResult origin={row.origin} />
+      <CheckResult row={row} />
+    </>,
+  ];
 }
 
 function Totals({ rows }: { rows: Row[] }) {
@@ -264,32 +248,18 @@ export function Ledger() {
   return (
     <>
       <Totals rows={all.flatMap((account) => account.rows)} />
-      <table className="ledger" role="table">
-        <caption className="sr-only">Every numbered equation and its check</caption>
-        <thead role="rowgroup">
-          <tr role="row">
-            {['Equation', 'Statement', 'Source and code', 'Print and check'].map((head) => (
-              <th scope="col" role="columnheader" key={head}>
-                {head}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        {all.map(({ entry, rows }) => (
-          <tbody role="rowgroup" key={entry.slug}>
-            <tr role="row" className="group">
-              <th scope="rowgroup" role="rowheader" colSpan={4}>
-                <a href={site.href(entry.slug!)}>
-                  {entry.number} {entry.title}
-                </a>
-              </th>
-            </tr>
-            {rows.map((row) => (
-              <EquationRow row={row} key={row.label} />
-            ))}
-          </tbody>
-        ))}
-      </table>
+      <GroupedTable
+        caption="Every numbered equation and its check"
+        heads={['Equation', 'Statement', 'Source and code', 'Print and check']}
+        groups={all.map(({ entry, rows }) => ({
+          title: (
+            <a href={site.href(entry.slug!)}>
+              {entry.number} {entry.title}
+            </a>
+          ),
+          rows: rows.map((row) => ({ id: `row-${row.label}`, cells: cells(row) })),
+        }))}
+      />
     </>
   );
 }

@@ -4,7 +4,7 @@ import type { Module, Part } from '../site/package';
 import { highlight } from '../page/code';
 import { DocWords } from '../site/docstring';
 import { Modules } from './names';
-import { Frame, renderIn } from '../page/page';
+import { Frame, Outline, renderIn } from '../page/page';
 import { publicNames, Reference, referenceId } from './reference';
 
 /** Colours may span lines: each line is given all the spans it lies in. */
@@ -71,21 +71,14 @@ function Listing({ site, module }: { site: Site; module: Module }) {
 
 /** What the contents list below a module's page: its reference, or what its source
  * names. */
-function Outline({ site, module }: { site: Site; module: Module }) {
-  const names = publicNames(site, module.name).map(({ name }) => name);
+function NamesIn({ site, module }: { site: Site; module: Module }) {
+  const names = publicNames(site, module.name).map(({ name }) => {
+    return { id: referenceId(name), words: name };
+  });
   const links = names.length
-    ? [...names.map((name) => [name, referenceId(name)]), ['Source', 'source']]
-    : [...module.names.keys()].map((name) => [name, name]);
-  if (links.length < 2) return null;
-  return (
-    <ol className="outline names" aria-label="Names in this module">
-      {links.map(([name, id]) => (
-        <li key={id}>
-          <a href={`#${id}`}>{name}</a>
-        </li>
-      ))}
-    </ol>
-  );
+    ? [...names, { id: 'source', words: 'Source' }]
+    : [...module.names.keys()].map((name) => ({ id: name, words: name }));
+  return <Outline label="Names in this module" className="names" links={links} />;
 }
 
 /** Something to show that no chapter holds. */
@@ -107,7 +100,7 @@ export function renderModule(site: Site, module: Module): string {
       site={site}
       page={page}
       className="module"
-      outline={<Outline site={site} module={module} />}
+      outline={<NamesIn site={site} module={module} />}
     >
       <article>
         <p className="kicker">

@@ -1,10 +1,23 @@
 // {modules} and {names}: the package, by module and by name.
+import { Fragment } from 'react';
 import { usePage } from '../site/context';
 import { DocWords } from '../site/docstring';
 import { isPublic, type Identifier } from '../site/identifiers';
 import { importsFrom } from '../site/python';
+import { Joined } from '../page/joined';
 import { UsesLine } from '../page/uses-line';
 import { fileOf, type Module } from '../site/package';
+import { referenceId } from './reference';
+
+/** A name of the package, linked to its reference. */
+export function ApiLink({ to: { module, name } }: { to: Identifier }) {
+  const { site } = usePage();
+  return (
+    <a className="file" href={`${site.moduleHref(module)}#${referenceId(name)}`}>
+      {name}
+    </a>
+  );
+}
 
 function ModuleEntry({ module }: { module: Module }) {
   const { site } = usePage();
@@ -23,15 +36,16 @@ function ModuleEntry({ module }: { module: Module }) {
         {imports.length > 0 && (
           <span className="imports">
             imports{' '}
-            {imports.map(({ module: from, names }, i) => (
-              <span key={from}>
-                {i > 0 && '; '}
-                {names.join(', ')} from{' '}
-                <a className="file" href={site.moduleHref(from)}>
-                  {from}
-                </a>
-              </span>
-            ))}
+            <Joined by="; ">
+              {imports.map(({ module: from, names }) => (
+                <Fragment key={from}>
+                  {names.join(', ')} from{' '}
+                  <a className="file" href={site.moduleHref(from)}>
+                    {from}
+                  </a>
+                </Fragment>
+              ))}
+            </Joined>
           </span>
         )}
       </dd>
@@ -58,9 +72,7 @@ function NameEntry({ each }: { each: Identifier }) {
   return (
     <div>
       <dt>
-        <a className="file" href={site.apiHref(each.module, each.name)}>
-          {each.name}
-        </a>{' '}
+        <ApiLink to={each} />{' '}
         <span className="name-kind">{each.kind}</span>
       </dt>
       <dd>

@@ -1,13 +1,15 @@
 // {errata} and {coverage}: the study notes that the book follows, seen from the book.
 import { basename } from 'node:path';
-import { MyST } from 'myst-to-react';
+import { MyST } from '../page/nodes';
 import { recomputed } from '../site/checks';
 import { usePage } from '../site/context';
 import { NOTES, type Covered, type Erratum } from '../site/facts';
 import type { Site } from '../site/site';
+import { Joined } from '../page/joined';
 import { WithTex } from '../page/tex';
 import { find, plainText } from '../site/tree';
 import type { Node } from '../site/types';
+import { GroupedTable } from './grouped-table';
 
 /** Entries by their note, in the order in which they stand. */
 function byNote<T>(entries: T[], noteOf: (entry: T) => number): [number, T[]][] {
@@ -70,37 +72,26 @@ function CalloutLink({ callout }: { callout: string }) {
   );
 }
 
-function ErratumRow({ erratum }: { erratum: Erratum }) {
-  const { site } = usePage();
-  return (
-    <tr role="row" id={`erratum-${site.facts.errata.indexOf(erratum) + 1}`}>
-      <th scope="row" role="rowheader">
-        {placeWords(erratum)}
-        <span className="erratum-kind">{erratum.kind}</span>
-      </th>
-      <td role="cell" data-head="The notes say">
-        <code className="quote">{erratum.quote}</code>
-      </td>
-      <td role="cell" data-head="What is right">
-        <p>
-          <WithTex text={erratum.correct} />
-        </p>
-      </td>
-      <td role="cell" data-head="Shown and computed">
-        {erratum.callout ? (
-          <>
-            <CalloutLink callout={erratum.callout} />
-            <Numbers callout={erratum.callout} />
-          </>
-        ) : (
-          <p className="not-yet">not yet: {erratum['not-yet']}</p>
-        )}
-      </td>
-    </tr>
-  );
+function cells(erratum: Erratum) {
+  return [
+    <>
+      {placeWords(erratum)}
+      <span className="erratum-kind">{erratum.kind}</span>
+    </>,
+    <code className="quote">{erratum.quote}</code>,
+    <p>
+      <WithTex text={erratum.correct} />
+    </p>,
+    erratum.callout ? (
+      <>
+        <CalloutLink callout={erratum.callout} />
+        <Numbers callout={erratum.callout} />
+      </>
+    ) : (
+      <p className="not-yet">not yet: {erratum['not-yet']}</p>
+    ),
+  ];
 }
-
-const NOTE_HEADS = ['Where', 'The notes say', 'What is right', 'Shown and computed'];
 
 /** The `{errata}` directive. */
 export function Errata() {
@@ -115,30 +106,18 @@ export function Errata() {
         imprecise, {count('remark')} remarks. {errata.length - open} are shown in a box, {open}{' '}
         not yet.
       </p>
-      <table className="ledger errata" role="table">
-        <caption className="sr-only">What the notes say and what is right</caption>
-        <thead role="rowgroup">
-          <tr role="row">
-            {NOTE_HEADS.map((head) => (
-              <th scope="col" role="columnheader" key={head}>
-                {head}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        {byNote(errata, noteOf).map(([note, entries]) => (
-          <tbody role="rowgroup" key={note}>
-            <tr role="row" className="group">
-              <th scope="rowgroup" role="rowheader" colSpan={4}>
-                Note {note}
-              </th>
-            </tr>
-            {entries.map((erratum, i) => (
-              <ErratumRow erratum={erratum} key={i} />
-            ))}
-          </tbody>
-        ))}
-      </table>
+      <GroupedTable
+        className="errata"
+        caption="What the notes say and what is right"
+        heads={['Where', 'The notes say', 'What is right', 'Shown and computed']}
+        groups={byNote(errata, noteOf).map(([note, entries]) => ({
+          title: `Note ${note}`,
+          rows: entries.map((erratum) => ({
+            id: `erratum-${errata.indexOf(erratum) + 1}`,
+            cells: cells(erratum),
+          })),
+        }))}
+      />
       {typos && <p>Words that the notes misspell: {typos}.</p>}
     </>
   );
@@ -199,14 +178,8 @@ function CoveredItem({ covered }: { covered: Covered }) {
       </span>
       <span className="covered-lines">{lineWords(lines)}</span>
       <span className="covered-places">
-        {missing
-          ? `not yet: ${missing}`
-          : treated?.map((name, i) => (
-              <span key={name}>
-                {i > 0 && ' · '}
-                <Treated name={name} />
-              </span>
-            ))}
+        {missing && `not yet: ${missing}`}
+        <Joined by=" · ">{treated?.map((name) => <Treated name={name} key={name} />)}</Joined>
       </span>
     </li>
   );

@@ -1,5 +1,5 @@
 // The reference above a module's source: each public name with its docstring.
-import { MyST } from 'myst-to-react';
+import { MyST } from '../page/nodes';
 import { highlight } from '../page/code';
 import { Docstring } from '../site/docstring';
 import { isPublic, type Identifier } from '../site/identifiers';

@@ -1,8 +1,10 @@
 // The reader's cloud: drawn by hand, kept from chapter to chapter, and shown as the
 // chapter shows it. What is computed is in cloud-maths.ts.
-import { element, recall, remember } from '../page/dom';
-import { listen, say, type Control } from './live-client';
-import { chain, Cloud, dice, samplers, Schedule, type Places } from './cloud-maths';
+import { arrow, between, element, recall, remember } from '../page/dom';
+import type { Control } from './controls';
+import { alphaBarOf, Cloud, samplers } from './cloud-maths';
+import { listen, say } from './live-client';
+import { chain, dice, posterior as posteriorOf, roots, type Values } from './samplers';
 
 type Place = [number, number];
 type Numbers = Record<string, number | string>;
@@ -77,10 +79,9 @@ class Pen {
   }
 
   /** The ways of the first walkers through some states. */
-  ways(states: Places[], count: number): void {
+  ways(states: Values[], count: number): void {
     for (let i = 0; i < 2 * count; i += 2) this.line(states.flatMap((z) => [z[i], z[i + 1]]), 0, 0.7);
   }
-
 
   /** A density on the whole plane, as a wash of colour. */
   wash(density: (x: number, y: number) => number, count = 64): void {
@@ -106,7 +107,7 @@ interface Scene {
   handles: Record<string, Place>;
   chosen: (name: string) => string;
   /** What was computed for this cloud. */
-  kept: Map<string, { states: Places[]; calls: number }>;
+  kept: Map<string, { states: Values[]; calls: number }>;
 }
 
 /** The score on a grid; the longest arrows are cut. */
@@ -121,23 +122,23 @@ function field({ pen, cloud }: Scene, t: number): void {
 }
 
 function jump({ pen, cloud, t, handles }: Scene): Numbers {
-  const { signal, spread } = cloud.schedule;
-  const mean = handles.x.map((each) => signal[t] * each);
+  const [signal, spread] = roots(cloud.alphaBar[t]);
+  const mean = handles.x.map((each) => signal * each);
   pen.wash((x, y) => Math.exp(cloud.ask(x, y, t).logProb));
   pen.dots(cloud.points, 1, 0.05);
-  pen.bell(mean, spread[t], 2);
+  pen.bell(mean, spread, 2);
   pen.line([...handles.x, ...mean], 2, 1, 2);
-  return { mean_1: mean[0], mean_2: mean[1], spread: spread[t] };
+  return { mean_1: mean[0], mean_2: mean[1], spread };
 }
 
 function posterior({ pen, cloud, t, handles: { x, z } }: Scene): Numbers {
-  const { beta, signal, spread } = cloud.schedule;
-  const [ofX, ofZ, variance] = cloud.schedule.posterior(t, t - 1);
-  const keep = Math.sqrt(1 - beta[t]);
+  const { ofX, ofZ, variance, beta } = posteriorOf(cloud.alphaBar, t, t - 1);
+  const [signal, spread] = roots(cloud.alphaBar[t - 1]);
+  const keep = Math.sqrt(1 - beta);
   const mean = x.map((each, k) => ofX * each + ofZ * z[k]);
   pen.dots(cloud.points, 1, 0.05, 0.4);
-  pen.bell(z.map((each) => each / keep), Math.sqrt(beta[t]) / keep, 0);
-  pen.bell(x.map((each) => signal[t - 1] * each), spread[t - 1], 1);
+  pen.bell(z.map((each) => each / keep), Math.sqrt(beta) / keep, 0);
+  pen.bell(x.map((each) => signal * each), spread, 1);
   pen.bell(mean, Math.sqrt(variance), 2);
   return { mean_1: mean[0], mean_2: mean[1], deviation: Math.sqrt(variance) };
 }
@@ -160,17 +161,19 @@ function denoiser(scene: Scene): Numbers {
 }
 
 /** Walkers on their way, by a method: into the noise, or back from it. */
-function run(scene: Scene): Numbers {
+async function run(scene: Scene): Promise<Numbers> {
   const { pen, cloud, figure, chosen, kept } = scene;
-  const { points, bell, schedule } = cloud;
+  const { points, bell, alphaBar, predict } = cloud;
   const [method, steps] = [chosen('method') ?? 'forward', chosen('steps') ?? 'forward'];
   const grid = figure.grids[steps];
   if (!kept.has(method + steps)) {
     const draw = dice(1);
-    const z = Float64Array.from({ length: 2 * figure.walkers }, draw);
-    if (!grid[0]) z.forEach((noise, i) => (z[i] = points[i % points.length] + bell * noise));
+    const noise = () => draw(2 * figure.walkers);
+    const begun = (each: number, i: number) => points[i % points.length] + bell * each;
+    const states = [grid[0] ? noise() : noise().map(begun)];
     const before = cloud.asked;
-    const states = chain(cloud, samplers[method], grid, z, draw);
+    const way = chain(predict, alphaBar, states[0], samplers[method], grid, noise);
+    for await (const z of way) states.push(z);
     kept.set(method + steps, { states, calls: (cloud.asked - before) / figure.walkers });
   }
   const { states, calls } = kept.get(method + steps)!;
@@ -182,15 +185,15 @@ function run(scene: Scene): Numbers {
   pen.dots(z, 0, 0.035, 0.7);
   let near = 0;
   for (let i = 0; i < z.length; i += 2) near += nearest(points, z[i], z[i + 1])[1];
-  const { signal, spread } = schedule;
+  const [signal, spread] = roots(alphaBar[t]);
   near /= figure.walkers;
-  return { method, steps, calls, t, near, signal: signal[t], spread: spread[t] };
+  return { method, steps, calls, t, near, signal, spread };
 }
 
 const views: Record<string, (scene: Scene) => Numbers> = { jump, posterior, denoiser };
 
 /** Where in the list the point lies that is nearest to a place, and how far off it is. */
-function nearest(points: Places, x: number, y: number): [number, number] {
+function nearest(points: Values, x: number, y: number): [number, number] {
   let found = 0;
   let least = Infinity;
   for (let i = 0; i < points.length; i += 2) {
@@ -205,14 +208,7 @@ const filled = (words: string, numbers: Numbers) =>
   words.replace(/\{(\w+)(?::\.(\d)f)?\}/g, (_, name, digits) =>
     digits ? Number(numbers[name]).toFixed(digits) : String(numbers[name]));
 
-const inside = (value: number) => Math.max(-REACH, Math.min(REACH, value));
-
-/** Where an arrow key leads from a place; undefined for another key. */
-function moved([x, y]: Place, { key, shiftKey }: KeyboardEvent): Place | undefined {
-  const far = shiftKey ? 0.5 : 0.1;
-  const way = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, far], ArrowDown: [0, -far] }[key];
-  return way && [inside(x + way[0]), inside(y + way[1])];
-}
+const inside = (value: number) => between(-REACH, value, REACH);
 
 /** What was drawn, and which cloud was looked at; storage may hold anything. */
 function remembered(): { name: string; own: number[] } {
@@ -230,7 +226,7 @@ function begin(box: HTMLElement, figure: Figure): void {
   const pen = new Pen([...box.querySelectorAll<HTMLElement>('.swatch')], figure.alt);
   const plane = element('div', { class: 'cloud-plane' }, pen.canvas);
   box.querySelector('.live-view')!.replaceChildren(plane);
-  const schedule = new Schedule(figure.beta);
+  const alphaBar = alphaBarOf(figure.beta);
   const radios = [...box.querySelectorAll<HTMLInputElement>('[data-control=cloud]')];
   const names = radios.map((each) => each.nextElementSibling!.textContent!);
   // The cross is where a key puts a point.
@@ -239,7 +235,7 @@ function begin(box: HTMLElement, figure: Figure): void {
   let cloud: Cloud;
   let kept: Scene['kept'];
 
-  const request = listen(box, figure.controls, (positions) => {
+  const request = listen(box, figure.controls, async (positions) => {
     pen.clear();
     const chosen = (name: string) =>
       figure.controls.find((each) => each.name === name)?.texts[positions[name] ?? 0]!;
@@ -247,7 +243,7 @@ function begin(box: HTMLElement, figure: Figure): void {
     const draw = views[figure.view] ?? run;
     const scene = { pen, cloud, t, figure, handles, chosen, kept };
     const words = 'The plane is empty: put a point.';
-    say(box, cloud.count ? filled(figure.says, { t, ...draw(scene) }) : words);
+    say(box, cloud.count ? filled(figure.says, { t, ...(await draw(scene)) }) : words);
   });
 
   const place = (button: HTMLElement, to: Place) => {
@@ -269,7 +265,7 @@ function begin(box: HTMLElement, figure: Figure): void {
 
   const look = (at: number) => {
     const points = figure.clouds[names[at]]?.flat() ?? own;
-    cloud = new Cloud(Float64Array.from(points), figure.bell, schedule);
+    cloud = new Cloud(Float64Array.from(points), figure.bell, alphaBar);
     kept = new Map();
     radios[at].checked = true;
     request();
@@ -319,8 +315,9 @@ function begin(box: HTMLElement, figure: Figure): void {
   });
   plane.addEventListener('keydown', (event) => {
     const button = event.target as HTMLElement;
-    const to = moved(handles[button.textContent!], event);
-    if (to) place(button, to);
+    const [far, way] = [event.shiftKey ? 0.5 : 0.1, arrow(event)];
+    const [x, y] = handles[button.textContent!];
+    if (way) place(button, [inside(x + far * way[0]), inside(y + far * way[1])]);
     else if (event.key === 'Backspace') draw(own.slice(0, -2));
     else if (event.key === 'Delete') draw([]);
     else return;

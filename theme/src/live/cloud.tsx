@@ -1,6 +1,7 @@
 import type { ReactNode } from 'react';
 import { usePage } from '../site/context';
-import { Controls, type Control } from './live';
+import type { Control } from './controls';
+import { Controls } from './live';
 
 export const CLOUD = 'application/vnd.ddpm-lit.cloud+json';
 

@@ -1,15 +1,8 @@
 import type { ReactNode } from 'react';
 import { usePage } from '../site/context';
+import { rowOf, type Control } from './controls';
 
 export const LIVE = 'application/vnd.ddpm-lit.live+json';
-
-export interface Control {
-  name: string;
-  label: string;
-  kind: 'slider' | 'choice';
-  texts: string[];
-  start: number;
-}
 
 export function Slider({ control, isPlayable }: { control: Control; isPlayable: boolean }) {
   const { label, texts, start } = control;
@@ -78,15 +71,9 @@ export function Controls({ controls, group, isPlayable }: ControlsProps) {
 }
 
 /** What the figure says before anything is moved. */
-function firstWords(figure: any): string {
-  const { over, texts } = figure.says;
-  const find = (name: string): Control =>
-    figure.controls.find((control: Control) => control.name === name);
-  const place = over.reduce(
-    (at: number, name: string) => at * find(name).texts.length + find(name).start,
-    0,
-  );
-  return texts[place];
+function firstWords({ says: { over, texts }, controls }: any): string {
+  const starts = controls.map(({ name, start }: Control) => [name, start]);
+  return texts[rowOf(over, controls, Object.fromEntries(starts))];
 }
 
 /**

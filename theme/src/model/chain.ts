@@ -1,30 +1,6 @@
-// The chain from noise to pictures: the values of the package under their own names,
-// with arrays for tensors. A test compares its pictures with Python's.
-
-type Values = Float32Array;
-export interface Prediction {
-  x: Values;
-  noise: Values;
-}
-export type Predict = (z: Values, t: number) => Promise<Prediction>;
-export type Noise = () => Values;
-export type Sampler = (
-  predict: Predict,
-  z: Values,
-  t: number,
-  s: number,
-  alphaBar: number[],
-  noise: Noise,
-) => Promise<Values>;
-
-/** a x + b y, element by element. */
-const mix = (a: number, x: Values, b: number, y: Values): Values =>
-  x.map((each, i) => a * each + b * y[i]);
-
-const roots = (alphaBar: number): [number, number] => [
-  Math.sqrt(alphaBar),
-  Math.sqrt(1 - alphaBar),
-];
+// What the worker does with a network beside running it: values of the package under
+// their own names, with arrays for tensors. A test compares the pictures with Python's.
+import { mix, roots, type Prediction, type Sampler, type Values } from '../live/samplers';
 
 const withNoise = (x: Values, z: Values, signal: number, spread: number): Prediction => ({
   x,
@@ -60,29 +36,6 @@ export const clipped = ({ x }: Prediction, z: Values, alphaBar: number): Predict
     ...roots(alphaBar),
   );
 
-export const ddim =
-  (eta: number): Sampler =>
-  async (predict, z, t, s, alphaBar, noise) => {
-    const [a, b] = [alphaBar[t], alphaBar[s]];
-    const found = await predict(z, t);
-    const v = (eta ** 2 * (1 - a / b) * (1 - b)) / (1 - a);
-    const moved = mix(Math.sqrt(b), found.x, Math.sqrt(1 - b - v), found.noise);
-    return v ? mix(1, moved, Math.sqrt(v), noise()) : moved;
-  };
-
-export const heun: Sampler = async (predict, z, t, s, alphaBar) => {
-  const angle = (u: number) => Math.atan2(...(roots(alphaBar[u]).reverse() as [number, number]));
-  const velocity = async (at: Values, u: number) => {
-    const [signal, spread] = roots(alphaBar[u]);
-    const { x, noise } = await predict(at, u);
-    return mix(signal, noise, -spread, x);
-  };
-  const h = angle(t) - angle(s);
-  const v = await velocity(z, t);
-  if (s === 0) return mix(Math.cos(h), z, -Math.sin(h), v);
-  return mix(1, z, -h / 2, mix(1, v, 1, await velocity(mix(1, z, -h, v), s)));
-};
-
 /** The same sampler, whose known pixels are put back after every step. */
 export const filled =
   (sampler: Sampler, known: Values, mask: ArrayLike<number>): Sampler =>
@@ -109,20 +62,4 @@ export function slerp(a: Values, b: Values, w: number): Values {
   const angle = Math.acos(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)));
   const share = (part: number) => Math.sin(part * angle) / Math.sin(angle);
   return mix(share(1 - w), a, share(w), b);
-}
-
-/** Every z_s on the way from z at T down to 0. */
-export async function* chain(
-  predict: Predict,
-  alphaBar: number[],
-  z: Values,
-  sampler: Sampler,
-  steps: number,
-  noise: Noise,
-): AsyncGenerator<Values> {
-  const kept = keptSteps(alphaBar.length - 1, steps);
-  for (let k = 0; k < steps; k++) {
-    z = await sampler(predict, z, kept[k], kept[k + 1], alphaBar, noise);
-    yield z;
-  }
 }

@@ -1,6 +1,6 @@
 // Models at work in the page: what is asked of the worker, and what it answers, drawn.
 import { say, tell } from '../live/live-client';
-import { element, isFile, readJson, siteUrl } from '../page/dom';
+import { arrow, between, element, isFile, readJson, siteUrl, whenNear } from '../page/dom';
 import { kinds, SAMPLERS, SCALES, STEPS } from './choices';
 import type { About, Answer, Job } from './worker';
 
@@ -18,13 +18,13 @@ function theWorker(): Worker {
 }
 
 /** Grey pictures with values in [-1, 1], in rows, on a canvas of their own size. */
-function paint(canvas: HTMLCanvasElement, z: Float32Array, [, height, width]: number[]): void {
+function paint(canvas: HTMLCanvasElement, z: Float64Array, [, height, width]: number[]): void {
   const pen = canvas.getContext('2d')!;
   const area = height * width;
   for (let i = 0; i < z.length / area; i++) {
     const image = pen.createImageData(width, height);
     for (let at = 0; at < area; at++) {
-      const shade = (Math.min(1, Math.max(-1, z[i * area + at])) + 1) * 127.5;
+      const shade = (between(-1, z[i * area + at], 1) + 1) * 127.5;
       image.data.set([shade, shade, shade, 255], 4 * at);
     }
     const [row, column] = [Math.floor(i / COLUMNS), i % COLUMNS];
@@ -44,14 +44,14 @@ function sheet([, height, width]: number[]): HTMLCanvasElement {
 
 /** The drawing pad: ink where the pointer or the keys have been. */
 class Pad {
-  readonly ink: Float32Array;
+  readonly ink: Float64Array;
   private readonly pen: CanvasRenderingContext2D;
   private place: [number, number];
   private isDown = false;
 
   constructor(private readonly canvas: HTMLCanvasElement) {
     const { width, height } = canvas;
-    this.ink = new Float32Array(width * height).fill(-1);
+    this.ink = new Float64Array(width * height).fill(-1);
     this.pen = canvas.getContext('2d')!;
     this.place = [Math.round(width / 2), Math.round(height / 4)];
     canvas.addEventListener('pointerdown', (event) => {
@@ -74,10 +74,10 @@ class Pad {
 
   private touch(event: PointerEvent): void {
     const box = this.canvas.getBoundingClientRect();
-    const at = (value: number, side: number, count: number) =>
-      Math.min(count - 1, Math.max(0, (value / side) * count));
-    const x = at(event.clientX - box.left, box.width, this.canvas.width);
-    const y = at(event.clientY - box.top, box.height, this.canvas.height);
+    const [x, y] = this.inside(
+      ((event.clientX - box.left) / box.width) * this.canvas.width,
+      ((event.clientY - box.top) / box.height) * this.canvas.height,
+    );
     // Pointers jump: the line between is drawn too.
     const [fromX, fromY] = event.type === 'pointerdown' ? [x, y] : this.place;
     const steps = Math.ceil(Math.hypot(x - fromX, y - fromY)) || 1;
@@ -89,25 +89,19 @@ class Pad {
   }
 
   private key(event: KeyboardEvent): void {
-    const moves: Record<string, [number, number]> = {
-      ArrowLeft: [-1, 0],
-      ArrowRight: [1, 0],
-      ArrowUp: [0, -1],
-      ArrowDown: [0, 1],
-    };
+    const way = arrow(event);
     if (event.key === ' ') this.isDown = !this.isDown;
-    else if (event.key in moves) {
-      const [x, y] = moves[event.key];
-      const inside = (value: number, count: number) => Math.min(count - 1, Math.max(0, value));
-      this.place = [
-        inside(this.place[0] + x, this.canvas.width),
-        inside(this.place[1] + y, this.canvas.height),
-      ];
-    } else return;
+    else if (way) this.place = this.inside(this.place[0] + way[0], this.place[1] - way[1]);
+    else return;
     event.preventDefault();
     event.stopPropagation();
     if (this.isDown) this.dab(...this.place);
     this.show();
+  }
+
+  private inside(x: number, y: number): [number, number] {
+    const { width, height } = this.canvas;
+    return [between(0, x, width - 1), between(0, y, height - 1)];
   }
 
   /** A soft round spot, as wide as the strokes of the data. */
@@ -116,9 +110,8 @@ class Pad {
     for (let row = 0; row < height; row++) {
       for (let column = 0; column < width; column++) {
         const away = Math.hypot(column + 0.5 - x, row + 0.5 - y);
-        const shade = Math.min(1, Math.max(-1, 2 * (2.2 - away) - 1));
         const at = row * width + column;
-        this.ink[at] = Math.max(this.ink[at], shade);
+        this.ink[at] = between(this.ink[at], 2 * (2.2 - away) - 1, 1);
       }
     }
   }
@@ -192,9 +185,9 @@ class Model {
     const kind = this.setting('kind');
     const none = about.null_label ?? 0;
     const isBlend = this.task === 'blend';
-    const each = isBlend ? none : undefined;
     const labels = Array.from({ length: COUNT }, (_, i) => {
-      return kind ? kind - 1 : (each ?? (none ? i % none : none));
+      if (kind) return kind - 1;
+      return isBlend || !none ? none : i % none;
     });
     const half = (_: unknown, at: number) => Number(at < this.pad!.ink.length / 2);
     return {
@@ -273,7 +266,7 @@ class Model {
     });
   }
 
-  private show(z: Float32Array, { about, labels }: Job): void {
+  private show(z: Float64Array, { about, labels }: Job): void {
     if (!this.canvas) {
       this.canvas = sheet(about.size);
       this.view.replaceChildren(this.canvas);
@@ -282,7 +275,6 @@ class Model {
     const names = labels.map((label) => kinds(about)[label] ?? 'not told');
     this.canvas.setAttribute('aria-label', `Pictures, asked for: ${names.join(', ')}`);
   }
-
 }
 
 /** May a page begin by itself? Not where motion or data are to be spared, and not
@@ -300,13 +292,7 @@ export type Models = typeof models;
 function models(boxes: Iterable<HTMLElement>): void {
   for (const box of boxes) {
     const model = new Model(box);
-    if (!box.dataset.start || !mayBegin()) continue;
-    const watcher = new IntersectionObserver((entries) => {
-      if (!entries.some((entry) => entry.isIntersecting)) return;
-      watcher.disconnect();
-      model.start();
-    });
-    watcher.observe(box);
+    if (box.dataset.start && mayBegin()) whenNear([box], () => model.start(), '0px');
   }
 }
 

@@ -1,20 +1,9 @@
 // Runs a model of ONNX beside the page, which stays free. It is told one job at a time
 // and answers with every step of it; a newer job ends the one before.
-import { randomLcg, randomNormal } from 'd3-random';
 import * as ort from 'onnxruntime-web/wasm';
 import runtime from 'onnxruntime-web/ort-wasm-simd-threaded.wasm';
-import {
-  chain,
-  clipped,
-  ddim,
-  filled,
-  guided,
-  heun,
-  MEANINGS,
-  slerp,
-  type Noise,
-  type Predict,
-} from './chain';
+import { chain, ddim, dice, heun, type Noise, type Predict, type Values } from '../live/samplers';
+import { clipped, filled, guided, keptSteps, MEANINGS, slerp } from './chain';
 import type { SAMPLERS } from './choices';
 
 export interface About {
@@ -39,13 +28,13 @@ export interface Job {
   /** The pictures lie between the first noise and the last. */
   isBlend?: boolean;
   /** Pixels that are kept, of one picture, and where. */
-  known?: { x: Float32Array; mask: Uint8Array };
+  known?: { x: Values; mask: Uint8Array };
   /** Instead of what follows from the seed, in the order in which it is asked for. */
-  noises?: Float32Array[];
+  noises?: ArrayLike<number>[];
 }
 
 export type Answer =
-  | { id: number; step: number; z: Float32Array }
+  | { id: number; step: number; z: Values }
   | { id: number; error: string };
 
 const WAYS = { DDIM: ddim(0), ancestral: ddim(1), Heun: heun };
@@ -104,15 +93,15 @@ async function denoiser({ id, model, about, labels, scale }: Job): Promise<Predi
   const net = await session(model);
   const area = areaOf(about);
 
-  async function ask(z: Float32Array, t: number, told: number[]): Promise<Float32Array> {
-    const answer = new Float32Array(z.length);
+  async function ask(z: Values, t: number, told: number[]): Promise<Values> {
+    const answer = new Float64Array(z.length);
     await new Promise((resolve) => setTimeout(resolve)); // lets a newer job in
     if (id !== latest) throw new Superseded();
     for (let at = 0; at < told.length; at += TOGETHER) {
       const some = told.slice(at, at + TOGETHER);
       const whole = (value: number[]) =>
         new ort.Tensor('int64', BigInt64Array.from(value, BigInt), [some.length]);
-      const pictures = z.slice(at * area, (at + some.length) * area);
+      const pictures = Float32Array.from(z.subarray(at * area, (at + some.length) * area));
       const asked: Record<string, ort.Tensor> = {
         z: new ort.Tensor('float32', pictures, [some.length, ...about.size]),
         t: whole(some.map(() => t)),
@@ -126,7 +115,7 @@ async function denoiser({ id, model, about, labels, scale }: Job): Promise<Predi
 
   return async (z, t) => {
     const a = about.alpha_bar[t];
-    const read = (answer: Float32Array) => MEANINGS[about.objective](answer, z, a);
+    const read = (answer: Values) => MEANINGS[about.objective](answer, z, a);
     let found = read(await ask(z, t, labels));
     const none = about.null_label;
     if (scale !== 1 && none !== null && labels.some((label) => label !== none)) {
@@ -139,18 +128,14 @@ async function denoiser({ id, model, about, labels, scale }: Job): Promise<Predi
 
 /** n pictures' noise at a call. Pictures of a blend differ by where they begin alone. */
 function source({ seed, noises, isBlend }: Job, count: number, area: number): Noise {
-  const normal = randomNormal.source(randomLcg(seed))(0, 1);
-  const draw = (length: number) => Float32Array.from({ length }, normal);
-  if (noises) return () => noises.shift() ?? new Float32Array(count * area);
+  const draw = dice(seed);
+  if (noises) return () => Float64Array.from(noises.shift() ?? new Float64Array(count * area));
   if (!isBlend) return () => draw(count * area);
   return () => repeated(draw(area), count);
 }
 
-function repeated(one: Float32Array, count: number): Float32Array {
-  const all = new Float32Array(one.length * count);
-  for (let i = 0; i < count; i++) all.set(one, i * one.length);
-  return all;
-}
+const repeated = (one: ArrayLike<number>, count: number): Values =>
+  Float64Array.from({ length: one.length * count }, (_, i) => one[i % one.length]);
 
 async function work(job: Job): Promise<void> {
   const count = job.labels.length;
@@ -161,16 +146,17 @@ async function work(job: Job): Promise<void> {
   if (job.isBlend) {
     const [first, last] = [z.slice(0, area), noise().slice(0, area)];
     const shares = job.labels.map((_, i) => i / (count - 1));
-    z = Float32Array.from(shares.flatMap((w) => [...slerp(first, last, w)]));
+    z = Float64Array.from(shares.flatMap((w) => [...slerp(first, last, w)]));
   }
-  const { known } = job;
+  const { known, about: { alpha_bar: alphaBar } } = job;
   const plain = WAYS[job.sampler];
   const sampler = known
-    ? filled(plain, repeated(known.x, count), repeated(Float32Array.from(known.mask), count))
+    ? filled(plain, repeated(known.x, count), repeated(known.mask, count))
     : plain;
+  const grid = keptSteps(alphaBar.length - 1, job.steps);
   let step = 0;
   scope.postMessage({ id: job.id, step, z } satisfies Answer);
-  for await (z of chain(predict, job.about.alpha_bar, z, sampler, job.steps, noise)) {
+  for await (z of chain(predict, alphaBar, z, sampler, grid, noise)) {
     scope.postMessage({ id: job.id, step: ++step, z } satisfies Answer);
   }
 }

@@ -1,5 +1,5 @@
-import type { ReactNode } from 'react';
-import { MyST } from 'myst-to-react';
+import { Fragment, type ReactNode } from 'react';
+import { MyST } from './nodes';
 import type { Site } from '../site/site';
 import type { Node, Page, Target } from '../site/types';
 import { measured } from '../site/checks';
@@ -7,6 +7,7 @@ import { isRun } from '../site/facts';
 import { Code } from './code';
 import { usePage } from '../site/context';
 import type { Depth } from './depth';
+import { Joined } from './joined';
 import { isLive, Outputs, type Shown } from './outputs';
 import { fileOf } from '../site/package';
 import { definitions } from '../site/python';
@@ -123,10 +124,8 @@ function findings(site: Site, page: Page, block: Node): Finding[] {
   return names.map((name) => {
     const target = site.targets.get(name);
     if (!target) {
-      site.problems.push(
-        `${page.location.slice(1)} the tag "check.${name}" names no` +
-          ' numbered equation, figure or theorem, and no labelled box',
-      );
+      const what = 'no numbered equation, figure or theorem, and no labelled box';
+      site.complain(page, `the tag "check.${name}" names ${what}`);
     }
     const run = isRun(site.facts.origins.get(name)) && 'run as printed';
     const result = measured(block, name, names.length === 1);
@@ -154,13 +153,14 @@ function Check({ block, children }: { block: Node; children: ReactNode }) {
       <div className="fold-body">
         <p className="check-line">
           <span className="check-word">checked:</span>{' '}
-          {found.map(({ name, target, said }, i) => (
-            <span className="checked-name" key={name}>
-              {i > 0 && '; '}
-              {target ? <a href={target.href}>{target.label}</a> : name}
-              {said && <span className="measured"> · {said}</span>}
-            </span>
-          ))}
+          <Joined by="; ">
+            {found.map(({ name, target, said }) => (
+              <Fragment key={name}>
+                {target ? <a href={target.href}>{target.label}</a> : name}
+                {said && <span className="measured"> · {said}</span>}
+              </Fragment>
+            ))}
+          </Joined>
         </p>
         {children}
       </div>
@@ -194,9 +194,10 @@ function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
   const { site, page } = usePage();
   const isWidget = block.data?.tags?.includes('widget');
   if (isWidget && outputs?.children?.length && !isLive(outputs)) {
-    site.problems.push(
-      `${page.location.slice(1)} the cell "${code?.value?.trim().split('\n').at(-1)}" is tagged` +
-        ' widget, but shows no live figure with a still; end it with what explore() returns',
+    site.complain(
+      page,
+      `the cell "${code?.value?.trim().split('\n').at(-1)}" is tagged widget, but shows no` +
+        ' live figure with a still; end it with what explore() returns',
     );
   }
   const shown = (only?: Shown) =>

@@ -1,12 +1,11 @@
 // Comforts on top of a page that reads well without them: the dark theme, copy
 // buttons, how much code is shown, the contents drawer on narrow screens, the place in
 // the outline, large pictures, search, previews and keys.
-import { cleanLinks, closeOnBackdrop, element, load, onceAFrame, remember, siteUrl } from './dom';
+import { cleanLinks, closeButton, dialog, element, load, onceAFrame, remember, siteUrl } from './dom';
 import { showDepth } from './depth';
 import type { Models } from '../model/model-client';
 import { keys } from './keys';
 import { previews } from './preview';
-
 import { liveFigures, say } from '../live/live-client';
 
 const root = document.documentElement;
@@ -31,11 +30,8 @@ function themeToggle(): void {
 function copyButtons(): void {
   if (!navigator.clipboard) return;
   for (const box of document.querySelectorAll<HTMLElement>('.code')) {
-    const button = document.createElement('button');
-    button.type = 'button';
-    button.className = 'copy';
-    button.textContent = 'Copy';
-    button.setAttribute('aria-label', 'Copy the code');
+    const about = { type: 'button', class: 'copy', 'aria-label': 'Copy the code' };
+    const button = element('button', about, 'Copy');
     button.addEventListener('click', async () => {
       const text = box.querySelector('code')?.textContent ?? '';
       try {
@@ -168,29 +164,21 @@ function depthChoice(): void {
 
 /** A still picture opens as large as the window, and scrolls where it is larger. */
 function pictures(): void {
-  let dialog: HTMLDialogElement | undefined;
+  let shown: HTMLDialogElement | undefined;
   const about = { tabindex: '0', role: 'group', 'aria-label': 'picture' };
   const view = element('div', { class: 'large-view', ...about });
-  const make = () => {
-    const close = element('button', { type: 'button' }, 'Close');
-    const made = element('dialog', { class: 'large', 'aria-label': 'Picture' }, close, view);
-    close.addEventListener('click', () => made.close());
-    closeOnBackdrop(made);
-    document.body.append(made);
-    return made;
-  };
   document.addEventListener('click', (event) => {
     const link = (event.target as Element).closest<HTMLAnchorElement>('main a.enlarge');
-    const shown = link?.querySelector('img');
-    if (!link || !shown || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const still = link?.querySelector('img');
+    if (!still || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     // A picture that is not there yet has its size in the page.
-    const [width, height] = ['width', 'height'].map((side) => Number(shown.getAttribute(side)) || 1);
-    const picture = element('img', { src: shown.src, alt: shown.alt });
+    const [width, height] = ['width', 'height'].map((side) => Number(still.getAttribute(side)) || 1);
+    const picture = element('img', { src: still.src, alt: still.alt });
     picture.style.width = `max(${width}px, min(94vw, ${(85 * width) / height}dvh))`;
     view.replaceChildren(picture);
-    dialog ??= make();
-    dialog.showModal();
+    shown ??= dialog({ class: 'large', 'aria-label': 'Picture' }, closeButton(), view);
+    shown.showModal();
   });
 }
 

@@ -62,12 +62,53 @@ export function onceAFrame(work: () => void): () => void {
   };
 }
 
-/** A press on the page behind a dialog closes it. */
-export function closeOnBackdrop(dialog: HTMLDialogElement): void {
-  dialog.addEventListener('pointerdown', (event) => {
-    if (event.target === dialog) dialog.close();
-  });
+/** A dialog, in the page. A press on the page behind it closes it. */
+export function dialog(
+  attributes: Record<string, string>,
+  ...inside: (string | Node)[]
+): HTMLDialogElement {
+  const made = element('dialog', attributes, ...inside);
+  made.addEventListener('pointerdown', ({ target }) => target === made && made.close());
+  document.body.append(made);
+  return made;
 }
+
+/** The button that closes the dialog which it stands in. */
+export function closeButton(): HTMLButtonElement {
+  const button = element('button', { type: 'button' }, 'Close');
+  button.addEventListener('click', () => button.closest('dialog')!.close());
+  return button;
+}
+
+/** Begins with each of the boxes once, when it comes near the window. */
+export function whenNear(
+  boxes: Iterable<HTMLElement>,
+  begin: (box: HTMLElement) => void,
+  rootMargin = '600px',
+): void {
+  const seen = (entries: IntersectionObserverEntry[]) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      watcher.unobserve(target);
+      begin(target as HTMLElement);
+    }
+  };
+  const watcher = new IntersectionObserver(seen, { rootMargin });
+  for (const box of boxes) watcher.observe(box);
+}
+
+const ARROWS: Record<string, [number, number]> = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, 1],
+  ArrowDown: [0, -1],
+};
+
+/** Where an arrow key leads: so much to the right, so much up. */
+export const arrow = ({ key }: KeyboardEvent): [number, number] | undefined => ARROWS[key];
+
+export const between = (low: number, value: number, high: number): number =>
+  Math.min(high, Math.max(low, value));
 
 /** What is remembered; storage may be refused, and then nothing is. */
 export function recall(key: string): string | null {

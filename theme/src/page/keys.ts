@@ -1,5 +1,5 @@
 // Keys: search, the pages before and after, and a dialog that lists them all.
-import { closeOnBackdrop, element, load, recall, remember, siteUrl } from './dom';
+import { closeButton, dialog, element, load, recall, remember, siteUrl } from './dom';
 
 const SETTING = 'single-keys';
 const singleKeys = () => recall(SETTING) !== 'off';
@@ -33,30 +33,24 @@ function shortcutsDialog(): HTMLDialogElement {
   const toggle = element('input', { type: 'checkbox' });
   toggle.checked = singleKeys();
   toggle.addEventListener('change', () => remember(SETTING, toggle.checked ? null : 'off'));
-  const close = element('button', { type: 'button' }, 'Close');
   const rows = ROWS.map(([keys, what]) => {
     const shown = keys.flatMap((key, i) => [...(i ? [' '] : []), element('kbd', {}, key)]);
     return element('div', {}, element('dt', {}, ...shown), element('dd', {}, what));
   });
-  const dialog = element(
-    'dialog',
+  return dialog(
     { class: 'shortcuts', 'aria-labelledby': 'shortcuts-title' },
     element('h2', { id: 'shortcuts-title' }, 'Keyboard'),
     element('dl', {}, ...rows),
     element('label', {}, toggle, ' Single keys (/, ?, ← and →) are on'),
-    close,
+    closeButton(),
   );
-  close.addEventListener('click', () => dialog.close());
-  closeOnBackdrop(dialog);
-  document.body.append(dialog);
-  return dialog;
 }
 
-let dialog: HTMLDialogElement | undefined;
+let shortcuts: HTMLDialogElement | undefined;
 
 function showShortcuts(): void {
-  dialog ??= shortcutsDialog();
-  if (!dialog.open) dialog.showModal();
+  shortcuts ??= shortcutsDialog();
+  if (!shortcuts.open) shortcuts.showModal();
 }
 
 let search: Promise<() => Promise<void>> | undefined;
@@ -69,10 +63,8 @@ async function openSearch(): Promise<void> {
   } catch (error) {
     search = undefined; // The next attempt asks again.
     const says = element('p', {}, `Search could not be loaded (${error}). Try again.`);
-    const note = element('dialog', { class: 'search', 'aria-label': 'Search' }, says);
-    closeOnBackdrop(note);
+    const note = dialog({ class: 'search', 'aria-label': 'Search' }, says);
     note.addEventListener('close', () => note.remove());
-    document.body.append(note);
     note.showModal();
   }
 }

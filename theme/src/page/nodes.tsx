@@ -1,5 +1,4 @@
-import type { ReactNode } from 'react';
-import { DEFAULT_RENDERERS, MyST } from 'myst-to-react';
+import type { ElementType, FunctionComponent } from 'react';
 import type { Node } from '../site/types';
 import { Block } from './cells';
 import { Code } from './code';
@@ -8,14 +7,33 @@ import { isRun } from '../site/facts';
 import { Ledger } from '../back/ledger';
 import { Modules, Names } from '../back/names';
 import { Coverage, Errata } from '../back/notes';
+import { Joined } from './joined';
 import { Enlarge, Outputs } from './outputs';
-import { capital, find, isExercise, plainText } from '../site/tree';
+import { find, isExercise, plainText } from '../site/tree';
 
 type Props = { node: Node };
 
-const Inner = ({ node }: Props) => <MyST ast={node.children ?? []} />;
+/** What nodes of a page look like; each type has a component below. */
+export function MyST({ ast = [] }: { ast?: Node[] }) {
+  return ast.map((node, i) => {
+    const Component = COMPONENTS[node.type] ?? Unknown;
+    return <Component node={node} key={i} />;
+  });
+}
 
-const classes = (node: Node): string[] => (node.class ?? '').split(/\s+/).filter(Boolean);
+const Inner = ({ node }: Props) => <MyST ast={node.children} />;
+
+/** A node that is an element of HTML. */
+const as =
+  (Tag: ElementType) =>
+  ({ node }: Props) => (
+    <Tag id={node.html_id}>
+      <Inner node={node} />
+    </Tag>
+  );
+
+/** An element that holds HTML which has been made before. */
+const html = (node: Node) => ({ dangerouslySetInnerHTML: { __html: node.html ?? '' } });
 
 function Paragraph({ node }: Props) {
   return (
@@ -25,18 +43,27 @@ function Paragraph({ node }: Props) {
   );
 }
 
+function List({ node }: Props) {
+  return node.ordered ? (
+    <ol start={node.start}>
+      <Inner node={node} />
+    </ol>
+  ) : (
+    <ul>
+      <Inner node={node} />
+    </ul>
+  );
+}
+
 function Heading({ node }: Props) {
   const Tag = `h${Math.min(node.depth, 6)}` as 'h2';
   const id = node.html_id;
   return (
     <Tag id={id}>
-      {node.enumerator && <span className="heading-number">{node.enumerator} </span>}
       <Inner node={node} />
-      {id && (
-        <a className="anchor" href={`#${id}`} aria-label="Link to this section">
-          #
-        </a>
-      )}
+      <a className="anchor" href={`#${id}`} aria-label="Link to this section">
+        #
+      </a>
     </Tag>
   );
 }
@@ -56,37 +83,21 @@ function Checked({ node, what }: { node: Node; what: string }) {
   );
 }
 
-function EquationNumber({ node }: Props) {
-  const text = `(${node.enumerator})`;
-  // Without a label there is nothing to link to.
-  if (!node.html_id) return <span className="equation-number">{text}</span>;
-  return (
-    <span className="equation-number">
-      <a href={`#${node.html_id}`}>{text}</a>
-      <Checked node={node} what={`equation ${text}`} />
-    </span>
-  );
-}
-
+/** What has a number has a label, so that it can be linked to. */
 function Maths({ node }: Props) {
   const number = node.enumerator;
+  const label = number ? `equation ${number}` : 'equation';
   return (
     <div className="equation" id={node.html_id}>
-      <div
-        className="equation-body"
-        tabIndex={0}
-        role="group"
-        aria-label={number ? `equation ${number}` : 'equation'}
-        dangerouslySetInnerHTML={{ __html: node.html ?? node.value ?? '' }}
-      />
-      {number && <EquationNumber node={node} />}
+      <div className="equation-body" tabIndex={0} role="group" aria-label={label} {...html(node)} />
+      {number && (
+        <span className="equation-number">
+          <a href={`#${node.html_id}`}>({number})</a>
+          <Checked node={node} what={`equation (${number})`} />
+        </span>
+      )}
     </div>
   );
-}
-
-function InlineMaths({ node }: Props) {
-  const html = node.html ?? node.value ?? '';
-  return <span className="maths" dangerouslySetInnerHTML={{ __html: html }} />;
 }
 
 function Link({ node }: Props) {
@@ -94,9 +105,7 @@ function Link({ node }: Props) {
   const local = node.internal || node.static || node.url?.startsWith('/');
   // mystmd says nothing of a relative link to a file that is not in the book.
   if (local ? !site.has(node.url) : !/^([a-z][a-z+.-]*:|#)/i.test(node.url)) {
-    site.problems.push(
-      `${page.location.slice(1)} the link to "${node.urlSource ?? node.url}" leads nowhere`,
-    );
+    site.complain(page, `the link to "${node.urlSource ?? node.url}" leads nowhere`);
   }
   return (
     <a
@@ -122,50 +131,27 @@ function CrossReference({ node }: Props) {
 function Image({ node }: Props) {
   const { site, page } = usePage();
   if (!node.alt?.trim()) {
-    site.problems.push(
-      `${page.location.slice(1)} the image "${node.urlSource ?? node.url}" has no` +
-        ' alternative text',
-    );
+    site.complain(page, `the image "${node.urlSource ?? node.url}" has no alternative text`);
   }
-  const image = site.bytes(node.url) ? site.publish(node.url) : { src: node.url };
-  const style = node.width ? { width: node.width } : undefined;
-  return <img {...image} alt={node.alt ?? ''} style={style} />;
+  return <img {...site.image(node.url)} alt={node.alt ?? ''} style={{ width: node.width }} />;
 }
 
-/** The picture of a figure; elsewhere an image may stand in a link of its own. */
-function FigureImage({ node }: Props) {
-  const { site } = usePage();
-  const image = site.bytes(node.url) ? site.publish(node.url) : { src: node.url };
-  return (
-    <Enlarge {...image}>
-      <Image node={node} />
-    </Enlarge>
-  );
-}
-
+/** A picture in a figure can be enlarged; elsewhere it may stand in a link of its own. */
 function Container({ node }: Props) {
   const { site, page } = usePage();
-  const isCode = node.kind === 'code';
   const children = node.children ?? [];
+  const image = children.find((child) => child.type === 'image');
   if (node.kind === 'figure' && !children.some((child) => child.type === 'caption')) {
-    const image = children.find((child) => child.type === 'image');
-    site.problems.push(
-      `${page.location.slice(1)} the figure "${image?.urlSource ?? image?.url ?? ''}"` +
-        ' has no caption',
-    );
+    site.complain(page, `the figure "${image?.urlSource ?? image?.url ?? ''}" has no caption`);
   }
   return (
-    <figure id={node.html_id} className={[`figure-${node.kind}`, ...classes(node)].join(' ')}>
-      {isCode && <MyST ast={node.children?.filter((child) => child.type === 'caption')} />}
-      {children
-        .filter((child) => !isCode || child.type !== 'caption')
-        .map((child, i) =>
-          child.type === 'image' ? (
-            <FigureImage node={child} key={i} />
-          ) : (
-            <MyST ast={[child]} key={i} />
-          ),
-        )}
+    <figure id={node.html_id} className={`figure-${node.kind}`}>
+      {image && (
+        <Enlarge {...site.image(image.url)}>
+          <Image node={image} />
+        </Enlarge>
+      )}
+      <MyST ast={children.filter((child) => child !== image)} />
     </figure>
   );
 }
@@ -180,108 +166,44 @@ function CaptionNumber({ node }: Props) {
 
 function Table({ node }: Props) {
   const rows = node.children ?? [];
-  const isHead = (row: Node) => row.children?.every((cell) => cell.header);
-  const split = rows.findIndex((row) => !isHead(row));
-  const head = split < 0 ? rows : rows.slice(0, split);
-  const body = split < 0 ? [] : rows.slice(split);
+  const isHead = (row: Node) => row.children!.every((cell) => cell.header);
   return (
     <div className="table-box" tabIndex={0} role="group" aria-label="table">
       <table>
-        {head.length > 0 && (
-          <thead>
-            <MyST ast={head} />
-          </thead>
-        )}
+        <thead>
+          <MyST ast={rows.filter(isHead)} />
+        </thead>
         <tbody>
-          <MyST ast={body} />
+          <MyST ast={rows.filter((row) => !isHead(row))} />
         </tbody>
       </table>
     </div>
   );
 }
 
-/** A titled box; with the class `dropdown` it starts closed. */
-function Box({ node, kind, title, rest }: {
-  node: Node;
-  kind: string;
-  title: ReactNode;
-  rest: Node[];
-}) {
-  const name = ['box', kind, ...classes(node)].join(' ');
-  if (classes(node).includes('dropdown')) {
+/** A titled box; a dropdown starts closed. */
+function Box({ node }: Props) {
+  const [title, ...rest] = node.children!;
+  const kind = node.type === 'details' ? 'dropdown' : node.class;
+  const name = ['box', node.kind, kind].filter(Boolean).join(' ');
+  if (kind === 'dropdown') {
     return (
       <details className={name} id={node.html_id} open={node.open}>
-        <summary className="box-title">{title}</summary>
+        <summary className="box-title">
+          <Inner node={title} />
+        </summary>
         <MyST ast={rest} />
       </details>
     );
   }
   return (
     <aside className={name} id={node.html_id}>
-      {title && (
-        <p className="box-title">
-          {title}
-          <Checked node={node} what="this box" />
-        </p>
-      )}
+      <p className="box-title">
+        <Inner node={title} />
+        <Checked node={node} what="this box" />
+      </p>
       <MyST ast={rest} />
     </aside>
-  );
-}
-
-function split(node: Node): { title?: Node; rest: Node[] } {
-  const [first, ...rest] = node.children ?? [];
-  return first?.type === 'admonitionTitle'
-    ? { title: first, rest }
-    : { rest: node.children ?? [] };
-}
-
-function Admonition({ node }: Props) {
-  const { title, rest } = split(node);
-  const heading = title && <MyST ast={title.children ?? []} />;
-  return <Box node={node} kind={node.kind ?? ''} title={heading} rest={rest} />;
-}
-
-function Numbered({ node }: Props) {
-  const { title, rest } = split(node);
-  const kind: string = node.type === 'proof' ? node.kind : node.type;
-  const heading = (
-    <>
-      {capital(kind)}
-      {node.enumerator && ` ${node.enumerator}`}
-      {title && (
-        <span className="box-name">
-          {' '}
-          (<MyST ast={title.children ?? []} />)
-        </span>
-      )}
-    </>
-  );
-  return <Box node={node} kind={`numbered ${kind}`} title={heading} rest={rest} />;
-}
-
-function Solution({ node }: Props) {
-  const { title, rest } = split(node);
-  return (
-    <details className="solution" id={node.html_id}>
-      <summary>{title ? <MyST ast={title.children ?? []} /> : 'Solution'}</summary>
-      <div className="fold-body">
-        <MyST ast={rest} />
-      </div>
-    </details>
-  );
-}
-
-function Details({ node }: Props) {
-  const [first, ...rest] = node.children ?? [];
-  const hasSummary = first?.type === 'summary';
-  return (
-    <details className="box dropdown" id={node.html_id} open={node.open}>
-      <summary className="box-title">
-        {hasSummary ? <MyST ast={first.children ?? []} /> : 'More'}
-      </summary>
-      <MyST ast={hasSummary ? rest : node.children} />
-    </details>
   );
 }
 
@@ -294,19 +216,9 @@ function Cite({ node }: Props) {
 }
 
 function CiteGroup({ node }: Props) {
-  const isParenthetical = node.kind === 'parenthetical';
-  return (
-    <span>
-      {isParenthetical && '('}
-      {node.children?.map((child, i) => (
-        <span key={i}>
-          {i > 0 && '; '}
-          <MyST ast={[child]} />
-        </span>
-      ))}
-      {isParenthetical && ')'}
-    </span>
-  );
+  const cited = node.children?.map((child, i) => <Cite node={child} key={i} />);
+  const all = <Joined by="; ">{cited}</Joined>;
+  return node.kind === 'parenthetical' ? <>({all})</> : all;
 }
 
 /** Where there is a margin the note stands in it, beside the words it belongs to. */
@@ -330,38 +242,17 @@ function FootnoteReference({ node }: Props) {
       </sup>
       <span className="margin-note">
         <span className="number">{node.enumerator} </span>
-        <MyST ast={note?.children?.flatMap((each) => each.children ?? []) ?? []} />
+        <MyST ast={note?.children?.flatMap((each) => each.children ?? [])} />
       </span>
     </>
   );
 }
 
-function Tabs({ node }: Props) {
-  return (
-    <div className="tabs">
-      {node.children?.map((tab, i) => (
-        <section key={i}>
-          <p className="tab-title">{tab.title}</p>
-          <MyST ast={tab.children ?? []} />
-        </section>
-      ))}
-    </div>
-  );
-}
-
-function Aside({ node }: Props) {
-  return (
-    <Box node={node} kind={node.kind ?? 'aside'} title={undefined} rest={node.children ?? []} />
-  );
-}
-
-/** A node that no renderer knows would vanish quietly: it fails the build instead. */
+/** A node that no component shows would vanish quietly: it fails the build instead. */
 function Unknown({ node }: Props) {
   const { site, page } = usePage();
-  const name = node.name ?? node.type;
-  const file = page.location.slice(1);
-  site.problems.push(`${file} the theme cannot show "${name}" (${node.type})`);
-  return <>{plainText(node)}</>;
+  site.complain(page, `the theme cannot show "${node.name ?? node.type}" (${node.type})`);
+  return plainText(node);
 }
 
 /** mystmd leaves the roles in a cell's caption as they are: references are made here. */
@@ -378,74 +269,51 @@ function Role({ node }: Props) {
   );
 }
 
-const OWN_RENDERERS = {
-  DefaultComponent: Unknown,
-  mystDirective: Unknown,
-  mystRole: Role,
-  abbreviation: ({ node }: Props) => (
-    <abbr title={node.title}>
-      <Inner node={node} />
-    </abbr>
-  ),
-  admonition: Admonition,
-  aside: Aside,
+const COMPONENTS: Record<string, FunctionComponent<Props>> = {
+  admonition: Box,
   block: Block,
-  caption: ({ node }: Props) => (
-    <figcaption>
-      <Inner node={node} />
-    </figcaption>
-  ),
+  blockquote: as('blockquote'),
+  break: () => <br />,
+  caption: as('figcaption'),
   captionNumber: CaptionNumber,
   cite: Cite,
   citeGroup: CiteGroup,
-  code: ({ node }: Props) => (
-    <Code value={node.value ?? ''} lang={node.lang} id={node.html_id} />
-  ),
+  code: ({ node }) => <Code value={node.value ?? ''} lang={node.lang} id={node.html_id} />,
+  comment: () => null,
   container: Container,
   coverage: Coverage,
   crossReference: CrossReference,
-  definitionList: ({ node }: Props) => (
-    <dl>
-      <Inner node={node} />
-    </dl>
-  ),
-  details: Details,
+  definitionDescription: as('dd'),
+  definitionList: as('dl'),
+  definitionTerm: as('dt'),
+  details: Box,
+  embed: Inner,
+  emphasis: as('em'),
   errata: Errata,
-  embed: ({ node }: Props) => <Inner node={node} />,
-  exercise: Numbered,
   footnoteDefinition: () => null,
   footnoteReference: FootnoteReference,
-  glossary: ({ node }: Props) => <Inner node={node} />,
+  glossary: Inner,
   heading: Heading,
-  html: ({ node }: Props) => (
-    <div dangerouslySetInnerHTML={{ __html: node.value ?? '' }} />
-  ),
   image: Image,
-  inlineCode: ({ node }: Props) => <code>{node.value}</code>,
-  inlineExpression: ({ node }: Props) => <Inner node={node} />,
-  inlineMath: InlineMaths,
+  inlineCode: ({ node }) => <code>{node.value}</code>,
+  inlineMath: ({ node }) => <span className="maths" {...html(node)} />,
   ledger: Ledger,
-  legend: ({ node }: Props) => (
-    <figcaption>
-      <Inner node={node} />
-    </figcaption>
-  ),
   link: Link,
+  list: List,
+  listItem: as('li'),
   math: Maths,
-  mathGroup: ({ node }: Props) => <Inner node={node} />,
   modules: Modules,
+  mystRole: Role,
   names: Names,
-  outputs: ({ node }: Props) => <Outputs node={node} />,
+  outputs: ({ node }) => <Outputs node={node} />,
   paragraph: Paragraph,
-  proof: Numbered,
-  raw: ({ node }: Props) =>
-    node.format === 'html' || node.lang === 'html' ? (
-      <div dangerouslySetInnerHTML={{ __html: node.value ?? '' }} />
-    ) : null,
-  solution: Solution,
-  tabSet: Tabs,
+  span: as('span'),
+  strong: as('strong'),
+  subscript: as('sub'),
+  superscript: as('sup'),
   table: Table,
+  tableCell: ({ node }) => as(node.header ? 'th' : 'td')({ node }),
+  tableRow: as('tr'),
+  text: ({ node }) => node.value,
   thematicBreak: () => <hr />,
 };
-
-export const RENDERERS = { ...DEFAULT_RENDERERS, ...OWN_RENDERERS };

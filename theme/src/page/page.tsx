@@ -1,15 +1,13 @@
 import type { ReactNode } from 'react';
-import { ArticleProvider, SiteProvider, ThemeProvider } from '@myst-theme/providers';
-import { MyST } from 'myst-to-react';
 import { renderToStaticMarkup } from 'react-dom/server';
 import type { Node, Page } from '../site/types';
-import { MODULES, type Site } from '../site/site';
+import type { Site } from '../site/site';
 import { PageProvider } from '../site/context';
 import { Foot } from './foot';
 import { Head } from './head';
-import { RENDERERS } from './nodes';
+import { MyST } from './nodes';
 import { TakeAway } from './takeaway';
-import { API, parts } from './toc';
+import { parts } from './toc';
 import { find, walk } from '../site/tree';
 
 interface ContentsProps {
@@ -20,11 +18,10 @@ interface ContentsProps {
 }
 
 function Contents({ site, current, outline }: ContentsProps) {
-  const all = parts(site);
   return (
     <nav id="contents" aria-label="Table of contents">
       <ol className="parts">
-        {all.map((part, i) => (
+        {parts(site).map((part, i) => (
           <li key={i}>
             {part.title && <p className="part-title">{part.title}</p>}
             <ol>
@@ -40,18 +37,6 @@ function Contents({ site, current, outline }: ContentsProps) {
                   {entry.slug === current && outline}
                 </li>
               ))}
-              {part === all.at(-1) && (
-                <li>
-                  <a
-                    href={site.moduleHref()}
-                    aria-current={current === MODULES ? 'page' : undefined}
-                  >
-                    <span className="number" />
-                    <span>{API.title}</span>
-                  </a>
-                  {current === MODULES && outline}
-                </li>
-              )}
             </ol>
           </li>
         ))}
@@ -60,24 +45,34 @@ function Contents({ site, current, outline }: ContentsProps) {
   );
 }
 
-function Outline({ page }: { page: Page }) {
-  const headings = [...walk(page.mdast)].filter(
-    (node) => node.type === 'heading' && node.html_id && node.depth <= 3,
-  );
-  if (headings.length < 2) return null;
+interface OutlineProps {
+  label: string;
+  className?: string;
+  links: { id: string; level?: number; words: ReactNode }[];
+}
+
+/** What a page holds, below its entry in the contents. */
+export function Outline({ label, className = '', links }: OutlineProps) {
+  if (links.length < 2) return null;
   return (
-    <ol className="outline" aria-label="On this page">
-      {headings.map((node) => (
-        <li key={node.html_id} className={`level-${node.depth}`}>
-          <a href={`#${node.html_id}`}>
-            <span>
-              <MyST ast={node.children ?? []} />
-            </span>
-          </a>
+    <ol className={`outline ${className}`} aria-label={label}>
+      {links.map(({ id, level, words }) => (
+        <li key={id} className={level ? `level-${level}` : undefined}>
+          <a href={`#${id}`}>{words}</a>
         </li>
       ))}
     </ol>
   );
+}
+
+function Sections({ page }: { page: Page }) {
+  const headings = [...walk(page.mdast)].filter(
+    (node) => node.type === 'heading' && node.depth <= 3,
+  );
+  const links = headings.map(({ html_id: id, depth: level, children }) => {
+    return { id: id!, level, words: <span><MyST ast={children} /></span> };
+  });
+  return <Outline label="On this page" links={links} />;
 }
 
 function Footnotes({ page }: { page: Page }) {
@@ -90,7 +85,7 @@ function Footnotes({ page }: { page: Page }) {
         {notes.map((note) => (
           <li key={note.identifier} id={`footnote-${note.identifier}`}>
             <div>
-              <MyST ast={note.children ?? []} />
+              <MyST ast={note.children} />
             </div>
             <a
               href={`#footnote-ref-${note.identifier}`}
@@ -236,7 +231,7 @@ export function Article({ site, page }: { site: Site; page: Page }) {
         <p className="standfirst">{page.frontmatter.description}</p>
       )}
       <TakeAway site={site} page={page} />
-      <MyST ast={page.mdast.children ?? []} />
+      <MyST ast={page.mdast.children} />
       <Footnotes page={page} />
       <Bibliography page={page} />
     </article>
@@ -254,7 +249,7 @@ function Document({ site, page }: { site: Site; page: Page }) {
       site={site}
       page={page}
       className={isLanding ? 'landing' : isWide(page) ? 'wide' : undefined}
-      outline={isLanding ? undefined : <Outline page={page} />}
+      outline={isLanding ? undefined : <Sections page={page} />}
     >
       <Article site={site} page={page} />
       <Neighbours site={site} slug={page.slug} />
@@ -264,20 +259,7 @@ function Document({ site, page }: { site: Site; page: Page }) {
 
 /** HTML of something that reads the page it stands in. */
 export function renderIn(site: Site, page: Page, body: ReactNode): string {
-  const nothing = () => undefined;
-  return renderToStaticMarkup(
-    <ThemeProvider theme={null} setTheme={nothing} renderers={RENDERERS as any}>
-      <SiteProvider>
-        <ArticleProvider
-          kind={'Article' as any}
-          references={page.references as any}
-          frontmatter={page.frontmatter as any}
-        >
-          <PageProvider value={{ site, page }}>{body}</PageProvider>
-        </ArticleProvider>
-      </SiteProvider>
-    </ThemeProvider>,
-  );
+  return renderToStaticMarkup(<PageProvider value={{ site, page }}>{body}</PageProvider>);
 }
 
 /** One page as HTML. Problems and files met on the way are left in `site`. */

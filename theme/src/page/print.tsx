@@ -60,7 +60,7 @@ function Contents({ site }: { site: Site }) {
         <section key={part.title}>
           {part.title && <p className="part-title">{part.title}</p>}
           <ol>
-            {part.entries.map((entry) => (
+            {part.entries.filter(({ slug }) => site.pages.has(slug!)).map((entry) => (
               <li key={entry.slug}>
                 <a href={`#${entry.slug}`}>
                   <span className="number">{entry.number}</span>

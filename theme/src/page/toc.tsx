@@ -1,5 +1,5 @@
 import { usePage } from '../site/context';
-import type { Site } from '../site/site';
+import { MODULES, type Site } from '../site/site';
 import type { TocEntry } from '../site/types';
 
 export interface Part {
@@ -8,12 +8,17 @@ export interface Part {
 }
 
 /** Of what no chapter is the page: the last thing that a table of contents names. */
-export const API = { title: 'API reference', description: 'Every module, every public name.' };
+const API: TocEntry = {
+  title: 'API reference',
+  description: 'Every module, every public name.',
+  slug: MODULES,
+  level: 1,
+};
 
 /** Parts are the entries without a page; what follows one belongs to it. */
 export function parts(site: Site): Part[] {
   const found: Part[] = [{ entries: [] }];
-  for (const entry of site.toc) {
+  for (const entry of [...site.toc, API]) {
     if (!entry.slug) found.push({ title: entry.title, entries: [] });
     else if (entry.slug !== site.index) found.at(-1)!.entries.push(entry);
   }
@@ -23,10 +28,9 @@ export function parts(site: Site): Part[] {
 /** The `{toc}` directive: every chapter with what it gives, part by part. */
 export function ChapterList() {
   const { site } = usePage();
-  const all = parts(site);
   return (
     <nav className="chapters" aria-label="Chapters">
-      {all.map((part, i) => (
+      {parts(site).map((part, i) => (
         <section key={i} className="chapters-part">
           {part.title && <h2>{part.title}</h2>}
           <ol>
@@ -42,15 +46,6 @@ export function ChapterList() {
                 </a>
               </li>
             ))}
-            {part === all.at(-1) && (
-              <li>
-                <a href={site.moduleHref()}>
-                  <span className="chapter-number" />
-                  <span className="chapter-title">{API.title}</span>
-                  <span className="chapter-description">{API.description}</span>
-                </a>
-              </li>
-            )}
           </ol>
         </section>
       ))}

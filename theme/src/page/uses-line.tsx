@@ -2,6 +2,7 @@ import { usePage } from '../site/context';
 import { fileOf } from '../site/package';
 import { together, type Uses } from '../site/uses';
 import type { Node } from '../site/types';
+import { Joined } from './joined';
 
 /** "chapters 4, 6, 9 · posterior.py, sampling.py", every word a link. */
 export function UsesLine({ uses }: { uses: Uses }) {
@@ -13,21 +14,21 @@ export function UsesLine({ uses }: { uses: Uses }) {
   return (
     <>
       {chapters.length > 0 && (chapters.length === 1 ? 'chapter ' : 'chapters ')}
-      {chapters.map(({ slug, id }, i) => (
-        <span key={slug}>
-          {i > 0 && ', '}
-          <a href={`${site.href(slug)}#${id}`}>{site.numberOf(slug)}</a>
-        </span>
-      ))}
+      <Joined>
+        {chapters.map(({ slug, id }) => (
+          <a href={`${site.href(slug)}#${id}`} key={slug}>
+            {site.numberOf(slug)}
+          </a>
+        ))}
+      </Joined>
       {chapters.length > 0 && modules.length > 0 && ' · '}
-      {modules.map((module, i) => (
-        <span key={module}>
-          {i > 0 && ', '}
-          <a className="file" href={site.moduleHref(module)}>
+      <Joined>
+        {modules.map((module) => (
+          <a className="file" href={site.moduleHref(module)} key={module}>
             {fileOf(module)}
           </a>
-        </span>
-      ))}
+        ))}
+      </Joined>
     </>
   );
 }

@@ -1,6 +1,6 @@
 // Search: fetched, with its index, when a reader first opens it.
 import MiniSearch, { type SearchResult } from 'minisearch';
-import { closeOnBackdrop, element, readJson, siteUrl } from '../page/dom';
+import { closeButton, dialog, element, readJson, siteUrl } from '../page/dom';
 import type { Entry } from './search-index';
 
 const LIMIT = 30;
@@ -218,17 +218,10 @@ class SearchDialog {
     id: 'search-results',
     'aria-label': 'Results',
   });
-  private readonly close = element('button', { type: 'button' }, 'Close');
   private readonly status = element('p', { role: 'status', class: 'search-status' });
-  private readonly dialog = element(
-    'dialog',
+  private readonly dialog = dialog(
     { class: 'search', 'aria-label': 'Search the book' },
-    element(
-      'div',
-      { class: 'search-bar' },
-      this.input,
-      this.close,
-    ),
+    element('div', { class: 'search-bar' }, this.input, closeButton()),
     this.list,
     this.status,
   );
@@ -245,9 +238,6 @@ class SearchDialog {
       const hovered = (event.target as Element).closest('[role=option]');
       if (hovered) this.select([...this.list.children].indexOf(hovered), false);
     });
-    this.close.addEventListener('click', () => this.dialog.close());
-    closeOnBackdrop(this.dialog);
-    document.body.append(this.dialog);
     this.update();
   }
 
@@ -297,7 +287,7 @@ class SearchDialog {
   }
 }
 
-let dialog: Promise<SearchDialog> | undefined;
+let opened: Promise<SearchDialog> | undefined;
 
 async function fetched(): Promise<SearchDialog> {
   const entries = await readJson<Entry[]>(siteUrl('search.json'));
@@ -305,9 +295,9 @@ async function fetched(): Promise<SearchDialog> {
 }
 
 async function openSearch(): Promise<void> {
-  dialog ??= fetched();
-  dialog.catch(() => (dialog = undefined)); // The next attempt asks again.
-  (await dialog).open();
+  opened ??= fetched();
+  opened.catch(() => (opened = undefined)); // The next attempt asks again.
+  (await opened).open();
 }
 
 Object.assign(document.currentScript!, { data: openSearch });

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { basename, extname } from 'node:path';
+import { basename } from 'node:path';
+import { imageSize } from 'image-size';
 import type { Asset, Node, Page, Target, TocEntry } from './types';
 import { About } from './about';
 import { collectChecks, type Check } from './checks';
@@ -9,6 +10,12 @@ import { collectIdentifiers, type Identifier, type Identifiers } from './identif
 import { Package } from './package';
 import { collectUses, NO_USES, type Uses } from './uses';
 import { capital, find, isExercise, plainText, tagged, walk } from './tree';
+
+interface Picture {
+  src: string;
+  width?: number;
+  height?: number;
+}
 
 /** The folder of the site that shows the package. */
 export const MODULES = 'modules';
@@ -130,11 +137,6 @@ export class Site {
     return `${this.base}/${MODULES}/${path ? `${path}/` : ''}`;
   }
 
-  /** Where the reference tells about a public name. */
-  apiHref(module: string, name: string): string {
-    return `${this.moduleHref(module)}#api-${name}`;
-  }
-
   /** Address of a link that mystmd wrote from the root of the site. */
   link(url: string): string {
     const [path, hash] = url.split('#');
@@ -156,10 +158,18 @@ export class Site {
   }
 
   /** Put a fetched file on the site. */
-  publish(path: string): { src: string; width?: number; height?: number } {
-    const bytes = this.files.get(path);
-    if (!bytes) throw new Error(`no such file: ${path}`);
-    return this.write(basename(path), bytes);
+  publish(path: string): Picture {
+    return this.write(basename(path), this.files.get(path)!);
+  }
+
+  /** A picture at an address that mystmd wrote: one of this site, or of another. */
+  image(url: string): Picture {
+    return this.files.has(url) ? this.publish(url) : { src: url };
+  }
+
+  /** Fail the build, and say on which page. */
+  complain(page: Page, words: string): void {
+    this.problems.push(`${page.location.slice(1)} ${words}`);
   }
 
   /** Put generated content on the site under the hash of its bytes. */
@@ -168,9 +178,11 @@ export class Site {
     return this.write(`${hash}${extension}`, Buffer.from(content));
   }
 
-  private write(name: string, bytes: Buffer) {
+  /** A picture has its size, so that a page does not jump while it loads. */
+  private write(name: string, bytes: Buffer): Picture {
     this.assets.set(name, { path: `build/${name}`, bytes });
-    return { src: `${this.base}/build/${name}`, ...imageSize(name, bytes) };
+    const { width, height } = /\.(png|svg)$/.test(name) ? imageSize(bytes) : {};
+    return { src: `${this.base}/build/${name}`, width, height };
   }
 }
 
@@ -269,25 +281,4 @@ function markSetUp(tree: Node): void {
   if (first && code?.visibility === 'hide' && isSilent && !tagged(first, 'export').length) {
     first.data = { ...first.data, isSetUp: true };
   }
-}
-
-const POINTS_TO_PIXELS: Record<string, number> = { pt: 4 / 3, in: 96, cm: 96 / 2.54 };
-
-/** Size in pixels, so that a page does not jump while its images load. */
-function imageSize(name: string, bytes: Buffer): { width?: number; height?: number } {
-  if (extname(name) === '.png' && bytes.length > 24) {
-    return { width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) };
-  }
-  if (extname(name) !== '.svg') return {};
-  const tag = /<svg\b[^>]*>/.exec(bytes.toString())?.[0] ?? '';
-  const side = (attribute: string) => {
-    const found = new RegExp(`\\s${attribute}="([\\d.]+)([a-z]*)"`).exec(tag);
-    return found ? Number(found[1]) * (POINTS_TO_PIXELS[found[2]] ?? 1) : undefined;
-  };
-  const box = /viewBox="([^"]+)"/.exec(tag)?.[1].trim().split(/[\s,]+/).map(Number);
-  const width = side('width') ?? box?.[2];
-  const height = side('height') ?? box?.[3];
-  return width && height
-    ? { width: Math.round(width), height: Math.round(height) }
-    : {};
 }

@@ -10,7 +10,7 @@ import { publicNames, Reference, referenceId } from './reference';
 /** Colours may span lines: each line is given all the spans it lies in. */
 function highlightedLines(source: string): string[] {
   const open: string[] = [];
-  const html = highlight(source, 'python') ?? '';
+  const html = highlight(source);
   return html.split('\n').map((line) => {
     const before = open.join('');
     for (const [tag] of line.matchAll(/<span[^>]*>|<\/span>/g)) {

@@ -10,7 +10,7 @@ import type { Site } from '../site/site';
 function Signature({ text }: { text: string }) {
   return (
     <pre className="signature" tabIndex={0} role="group" aria-label="signature">
-      <code dangerouslySetInnerHTML={{ __html: highlight(text, 'python') ?? '' }} />
+      <code dangerouslySetInnerHTML={{ __html: highlight(text) }} />
     </pre>
   );
 }

@@ -1,27 +1,11 @@
 import hljs from 'highlight.js/lib/core';
-import bash from 'highlight.js/lib/languages/bash';
-import diff from 'highlight.js/lib/languages/diff';
-import ini from 'highlight.js/lib/languages/ini';
-import json from 'highlight.js/lib/languages/json';
-import makefile from 'highlight.js/lib/languages/makefile';
 import python from 'highlight.js/lib/languages/python';
-import yaml from 'highlight.js/lib/languages/yaml';
 import { usePage } from '../site/context';
 import { definitionId } from '../site/identifiers';
 import { definitions, freeNames } from '../site/python';
 import type { Site } from '../site/site';
 
-const LANGUAGES = { bash, diff, ini, json, makefile, python, yaml };
-const ALIASES: Record<string, string> = {
-  console: 'bash',
-  ipython3: 'python',
-  shell: 'bash',
-  toml: 'ini',
-};
-
-for (const [name, language] of Object.entries(LANGUAGES)) {
-  hljs.registerLanguage(name, language);
-}
+hljs.registerLanguage('python', python);
 
 /** A name in the source that gets a tag of its own. */
 interface Mark {
@@ -88,29 +72,27 @@ interface CodeProps {
   isExported?: boolean;
 }
 
-/** Code as HTML with classes for its colours; undefined for an unknown language. */
-export function highlight(value: string, lang: string): string | undefined {
-  const language = ALIASES[lang] ?? lang;
-  return hljs.getLanguage(language) && hljs.highlight(value, { language }).value;
+/** Python as HTML with classes for its colours. */
+export const highlight = (python: string): string =>
+  hljs.highlight(python, { language: 'python' }).value;
+
+/** Python is coloured here, so that the page needs no script for it. */
+function Python({ value, isExported }: CodeProps) {
+  const { site, page } = usePage();
+  const marks = links(site, page.slug, value);
+  const all = isExported ? [...marks, ...anchors(value)] : marks;
+  return <code dangerouslySetInnerHTML={{ __html: insert(highlight(value), all) }} />;
 }
 
-/** A block of code, coloured here so that the page needs no script for it. */
-export function Code({ value, lang = '', id, isExported = false }: CodeProps) {
-  const { site, page } = usePage();
-  const label = lang ? `${lang} code` : 'code';
-  let html = highlight(value, lang);
-  if (html !== undefined && (ALIASES[lang] ?? lang) === 'python') {
-    const marks = links(site, page.slug, value);
-    html = insert(html, isExported ? [...marks, ...anchors(value)] : marks);
-  }
+export function Code({ value, lang, id, isExported }: CodeProps) {
   // A box that scrolls sideways must be reachable by keyboard.
   return (
     <div className="code" id={id}>
-      <pre tabIndex={0} role="group" aria-label={label}>
-        {html === undefined ? (
-          <code>{value}</code>
+      <pre tabIndex={0} role="group" aria-label={lang ? `${lang} code` : 'code'}>
+        {lang === 'python' ? (
+          <Python value={value} isExported={isExported} />
         ) : (
-          <code dangerouslySetInnerHTML={{ __html: html }} />
+          <code>{value}</code>
         )}
       </pre>
     </div>

@@ -1,10 +1,10 @@
 // What search looks through: one entry for each page, section, numbered equation,
 // figure, table, exercise, box, module and name of the package, and row of the back
 // matter. Written when the site is.
-import { accounts, sourceWords } from '../back/ledger';
+import { accounts, sourceWords, type Row as EquationRow } from '../back/ledger';
 import { withoutTex } from '../page/tex';
-import { capital, find, isExercise, mathText } from '../site/tree';
-import { slugPath, type Site } from '../site/site';
+import { capital, isExercise, mathText, walk } from '../site/tree';
+import type { Site } from '../site/site';
 import type { Node, Page } from '../site/types';
 
 export interface Entry {
@@ -92,10 +92,9 @@ class PageIndex {
   }
 
   private figure(node: Node): void {
-    const kind = node.kind === 'table' ? 'table' : 'figure';
-    const title = `${capital(kind)} ${node.enumerator}`;
     const caption = node.children?.find((child) => child.type === 'caption');
-    this.add(kind, title, node, caption ? text(caption) : '');
+    const title = `${capital(node.kind)} ${node.enumerator}`;
+    this.add(node.kind, title, node, caption ? text(caption) : '');
   }
 
   private exercise(node: Node): void {
@@ -116,22 +115,18 @@ class PageIndex {
   private box(node: Node): void {
     const [first, ...rest] = node.children ?? [];
     if (!node.html_id || first?.type !== 'admonitionTitle') return;
-    const number = node.enumerator ? ` ${node.enumerator}` : '';
-    const kind = node.type === 'proof' ? node.kind : node.type;
-    const title = number ? `${capital(kind)}${number}: ${text(first)}` : text(first);
-    this.add('note', title, node, rest.map(text).join(''));
+    this.add('note', text(first), node, rest.map(text).join(''));
   }
 }
 
-const pathOf = (site: Site, slug: string) =>
-  slug === site.index ? '' : `${slugPath(slug)}/`;
+const pathOf = (site: Site, slug: string) => site.below(site.href(slug));
 
 const moduleName = (site: Site, module: string) =>
   `${site.options.package ?? ''}.${module}`.replace(/^\.|\.__init__$/, '');
 
 function modules(site: Site): Entry[] {
   return site.package.modules.map(({ name, file, summary }) => {
-    const href = site.moduleHref(name).slice(site.base.length + 1);
+    const href = site.below(site.moduleHref(name));
     return { kind: 'module', title: file, page: site.package.name, href, text: summary };
   });
 }
@@ -156,59 +151,43 @@ export function identifierPreviews(site: Site) {
   return Object.fromEntries(previews);
 }
 
-/** The page that a directive stands on. */
-function pageWith(site: Site, type: string): Pick<Entry, 'href' | 'page'> | undefined {
-  for (const [slug, { mdast, frontmatter }] of site.pages) {
-    if (!find(mdast, (node) => node.type === type)) continue;
-    return { href: pathOf(site, slug), page: frontmatter.title ?? site.title };
-  }
-  return undefined;
+type Row = Pick<Entry, 'kind' | 'title' | 'text'> & { id: string };
+
+function equationRow(site: Site, row: EquationRow): Row {
+  const functions = row.functions.map(({ name }) => name).join(', ');
+  const kinds = row.check?.measured.map(({ kind }) => kind).join(', ') || 'asserted';
+  const text = clean(`${sourceWords(site, row)}. ${functions} ${kinds}`);
+  return { kind: 'ledger', title: `Ledger, equation (${row.number})`, id: `row-${row.label}`, text };
 }
 
-function ledgerRows(site: Site): Entry[] {
-  const place = pageWith(site, 'ledger');
-  const rows = place ? accounts(site).flatMap((account) => account.rows) : [];
-  return rows.map((row) => {
-    const functions = row.functions.map(({ name }) => name).join(', ');
-    const kinds = row.check?.measured.map(({ kind }) => kind).join(', ') || 'asserted';
-    return {
-      kind: 'ledger',
-      title: `Ledger, equation (${row.number})`,
-      page: place!.page,
-      href: `${place!.href}#row-${row.label}`,
-      text: clean(`${sourceWords(site, row)}. ${functions} ${kinds}`),
-    };
-  });
-}
+/** Directives of the back matter, and the rows that they make. */
+const ROWS: Record<string, (site: Site) => Row[]> = {
+  ledger: (site) =>
+    accounts(site).flatMap(({ rows }) => rows.map((row) => equationRow(site, row))),
+  errata: ({ facts }) =>
+    facts.errata.map(({ quote, correct }, i) => {
+      return { kind: 'erratum', title: quote, id: `erratum-${i + 1}`, text: withoutTex(correct) };
+    }),
+  coverage: ({ facts }) =>
+    facts.coverage.map(({ item }, i) => {
+      return { kind: 'topic', title: withoutTex(item), id: `topic-${i + 1}`, text: '' };
+    }),
+};
 
-function errata(site: Site): Entry[] {
-  const place = pageWith(site, 'errata');
-  if (!place) return [];
-  return site.facts.errata.map((erratum, i) => ({
-    kind: 'erratum',
-    title: erratum.quote,
-    page: place.page,
-    href: `${place.href}#erratum-${i + 1}`,
-    text: withoutTex(erratum.correct),
-  }));
-}
-
-function topics(site: Site): Entry[] {
-  const place = pageWith(site, 'coverage');
-  if (!place) return [];
-  return site.facts.coverage.map(({ item }, i) => ({
-    kind: 'topic',
-    title: withoutTex(item),
-    page: place.page,
-    href: `${place.href}#topic-${i + 1}`,
-    text: '',
-  }));
+function rowsOn(site: Site, slug: string, { mdast, frontmatter }: Page): Entry[] {
+  const page = frontmatter.title ?? site.title;
+  const directives = [...walk(mdast)].flatMap((node) => ROWS[node.type] ?? []);
+  return directives
+    .flatMap((rows) => rows(site))
+    .map(({ id, ...row }) => ({ ...row, page, href: `${pathOf(site, slug)}#${id}` }));
 }
 
 export function searchIndex(site: Site): Entry[] {
-  const pages = [...site.pages].flatMap(
-    ([slug, page]) => new PageIndex(site, slug, page).entries,
-  );
-  const rows = [...ledgerRows(site), ...errata(site), ...topics(site)];
-  return [...pages, ...modules(site), ...identifiers(site), ...rows];
+  const pages = [...site.pages];
+  return [
+    ...pages.flatMap(([slug, page]) => new PageIndex(site, slug, page).entries),
+    ...modules(site),
+    ...identifiers(site),
+    ...pages.flatMap(([slug, page]) => rowsOn(site, slug, page)),
+  ];
 }

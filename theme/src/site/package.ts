@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join, sep } from 'node:path';
+import { definitions } from './python';
 import type { Node, Page, TocEntry } from './types';
 import { tagged, walk } from './tree';
 
@@ -27,8 +28,7 @@ export interface Module {
   names: Map<string, number>;
 }
 
-const MARK = /^# (chapters\/\S+\.md)$/;
-const NAME = /^(?:(?:async )?(?:def|class) (\w+)|(\w+)(?:: [^=]+)? = )/;
+const MARK = /^# chapters\/\S+\.md$/;
 
 /** The Python package beside the book, and which cell each part of it comes from. */
 export class Package {
@@ -63,22 +63,23 @@ export class Package {
 
   private add(name: string, file: string, source: string, cells: Cell[], problems: string[]) {
     const lines = source.split('\n');
-    const marks = lines.flatMap((line, i) => (MARK.test(line) ? [i] : []));
+    const marks = lines.flatMap((line, i) => (MARK.test(line) ? [i + 1] : []));
     if (marks.length !== cells.length) {
       problems.push(`${file} is not what the chapters say; run \`make export\``);
       return;
     }
-    const first = marks[0] ?? 0;
-    const names = new Map<string, number>();
-    lines.forEach((line, i) => {
-      const found = i > first ? topName(line) : undefined;
-      if (found && !names.has(found)) names.set(found, i + 1);
+    const defined = definitions(source).map(({ name, from }) => {
+      return { name, line: source.slice(0, from).split('\n').length };
     });
-    const parts = marks.map((mark, i): Part => {
-      const body = lines.slice(mark + 1, marks[i + 1]);
-      const own = body.map(topName).find(Boolean) ?? `L${mark + 1}`;
-      const part = { line: mark + 1, name: own, page: cells[i].page };
-      return { ...part, anchor: `export-${name.replaceAll('.', '-')}-${own}` };
+    const names = new Map(
+      defined.filter(({ line }) => line > marks[0]).map(({ name, line }) => [name, line]),
+    );
+    const parts = marks.map((line, i): Part => {
+      const end = marks[i + 1] ?? Infinity;
+      const first = defined.find((each) => each.line > line && each.line < end);
+      const own = first?.name ?? `L${line}`;
+      const anchor = `export-${name.replaceAll('.', '-')}-${own}`;
+      return { line, name: own, page: cells[i].page, anchor };
     });
     parts.forEach((part, i) => this.cells.set(cells[i].node, part));
     const summary = /^"""(.+?)(?:"""|$)/m.exec(source)?.[1] ?? '';
@@ -101,11 +102,6 @@ const pythonFiles = (folder: string): string[] =>
         .map((file) => String(file).split(sep).join('/'))
         .filter((file) => file.endsWith('.py'))
     : [];
-
-const topName = (line: string): string | undefined => {
-  const found = NAME.exec(line);
-  return found?.[1] ?? found?.[2];
-};
 
 interface Cell {
   node: Node;

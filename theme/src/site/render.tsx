@@ -4,17 +4,14 @@ import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { basePath, bookRoot, setting } from './settings';
-import { PRINT, Site } from './site';
-import { renderModule, renderModules } from '../back/modules';
-import { renderMissing, renderPage } from '../page/page';
+import { DATA, documents } from './documents';
 import { relative } from './relative';
-import { renderPrint } from '../page/print';
-import { identifierPreviews, searchIndex } from '../search/search-index';
+import { Site } from './site';
+import { renderMissing } from '../page/page';
 
 interface Rendered {
   href: string;
   html: string;
-  /** The file that the page is made from. */
   source: string;
 }
 
@@ -71,32 +68,16 @@ async function main(): Promise<number> {
   if (inventory.ok) write('objects.inv', Buffer.from(await inventory.arrayBuffer()));
   const site = await Site.load(cdn, basePath(), bookRoot());
 
-
-  const rendered: Rendered[] = [];
-  for (const [slug, page] of site.pages) {
-    const source = page.location.slice(1);
-    rendered.push({ href: site.href(slug), html: renderPage(site, page), source });
-    write(`${slug}.json`, JSON.stringify(page));
-  }
-  rendered.push({
-    href: site.moduleHref(),
-    html: renderModules(site),
-    source: `${site.package.name}/`,
-  });
-  for (const module of site.package.modules) {
-    const html = renderModule(site, module);
-    rendered.push({ href: site.moduleHref(module.name), html, source: module.file });
-  }
-  const print = { href: `${site.base}/${PRINT}/`, html: renderPrint(site) };
-  rendered.push({ ...print, source: 'the printed book:' });
+  for (const [slug, page] of site.pages) write(`${slug}.json`, JSON.stringify(page));
+  const rendered = documents(site).map((each) => ({ ...each, html: each.html() }));
   for (const { href, html } of rendered) {
-    const path = href.slice(site.base.length + 1);
+    const path = site.below(href);
     write(`${path}index.html`, relative(withAddress(site, html, path), site.base, path));
   }
   site.problems.push(...deadAnchors(rendered));
   write('404.html', renderMissing(site));
   if (site.about.url) {
-    const listed = rendered.slice(0, -1).map(({ href }) => site.about.url + href.slice(site.base.length));
+    const listed = rendered.slice(0, -1).map(({ href }) => `${site.about.url}/${site.below(href)}`);
     write('sitemap.xml', sitemap(listed));
     write('robots.txt', `User-agent: *\nAllow: /\nSitemap: ${site.about.url}/sitemap.xml\n`);
   }
@@ -105,8 +86,7 @@ async function main(): Promise<number> {
     write(name, json);
     write(`${name}.js`, `document.currentScript.data=${json}`);
   };
-  writeData('search.json', JSON.stringify(searchIndex(site)));
-  writeData('identifiers.json', JSON.stringify(identifierPreviews(site)));
+  for (const [name, data] of Object.entries(DATA)) writeData(name, JSON.stringify(data(site)));
   for (const { path, bytes } of site.assets.values()) {
     (path.endsWith('.json') ? writeData : write)(path, bytes);
   }

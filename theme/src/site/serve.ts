@@ -5,9 +5,8 @@ import { readFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { dirname, extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { renderModule, renderModules } from '../back/modules';
-import { renderMissing, renderPage } from '../page/page';
-import { identifierPreviews, searchIndex } from '../search/search-index';
+import { renderMissing } from '../page/page';
+import { DATA, documents } from './documents';
 import { basePath, bookRoot, setting } from './settings';
 import { Site } from './site';
 import type { Asset } from './types';
@@ -40,20 +39,9 @@ interface Answer {
   body: string | Buffer;
 }
 
-/** The page at a path of the site, if there is one. */
-function rendered(site: Site, path: string): string | undefined {
-  const href = `${base}/${path}`;
-  for (const [slug, page] of site.pages) {
-    if (href === site.href(slug)) return renderPage(site, page);
-  }
-  const module = site.package.modules.find(({ name }) => href === site.moduleHref(name));
-  if (module) return renderModule(site, module);
-  return href === site.moduleHref() ? renderModules(site) : undefined;
-}
-
 function page(site: Site, path: string): Answer {
-  const found = rendered(site, path);
-  const html = found ?? renderMissing(site);
+  const found = documents(site).find(({ href }) => site.below(href) === path);
+  const html = found ? found.html() : renderMissing(site);
   for (const asset of site.assets.values()) assets.set(asset.path, asset);
   for (const problem of new Set(site.problems)) console.error(`⛔️ ${problem}`);
   const body = html.replace('</body>', () => `${RELOAD}</body>`);
@@ -68,11 +56,7 @@ async function answer(path: string): Promise<Answer> {
     return { type, body: await readFile(join(bundled, normalize(path))) };
   }
   const site = await Site.load(`http://${host}:${contentPort}`, base, bookRoot());
-  if (path === 'search.json') return { type, body: JSON.stringify(searchIndex(site)) };
-  if (path === 'identifiers.json') {
-    return { type, body: JSON.stringify(identifierPreviews(site)) };
-  }
-  return page(site, path);
+  return DATA[path] ? { type, body: JSON.stringify(DATA[path](site)) } : page(site, path);
 }
 
 async function respond(request: IncomingMessage, response: ServerResponse) {

@@ -32,6 +32,13 @@ export const PRINT = 'print';
 export class Site {
   readonly assets = new Map<string, Asset>();
   readonly problems: string[] = [];
+  readonly title: string;
+  readonly description: string;
+  readonly options: Record<string, string | undefined>;
+  readonly index: string;
+  readonly targets: Map<string, Target>;
+  readonly checks: Map<string, Check>;
+  readonly identifiers: Identifiers;
   readonly about: About;
   readonly package: Package;
   readonly citations: Citations;
@@ -40,80 +47,64 @@ export class Site {
   private readonly uses: Map<Identifier, Uses>;
 
   private constructor(
-    readonly title: string,
-    readonly description: string,
-    readonly options: Record<string, string | undefined>,
+    config: any,
     readonly base: string,
-    readonly index: string,
     readonly toc: TocEntry[],
     readonly pages: Map<string, Page>,
-    readonly targets: Map<string, Target>,
-    readonly checks: Map<string, Check>,
-    readonly identifiers: Identifiers,
     private readonly files: Map<string, Buffer>,
     root: string,
   ) {
-    const url = options.url?.replace(/\/$/, '');
-    this.about = new About(root, options.package ?? '', url);
-    this.package = new Package(root, options.package ?? '', toc, pages, this.problems);
-    this.uses = collectUses(toc, pages, identifiers, this.package.name);
+    const [project] = config.projects;
+    this.title = config.title ?? project.title;
+    this.description = project.description ?? '';
+    this.options = config.options ?? {};
+    this.index = project.index;
+    this.targets = collectTargets(this);
+    this.checks = collectChecks(pages);
+    this.identifiers = collectIdentifiers(pages);
+    const name = this.options.package ?? '';
+    this.about = new About(root, name, this.options.url?.replace(/\/$/, ''));
+    this.package = new Package(root, name, toc, pages, this.problems);
+    this.uses = collectUses(toc, pages, this.identifiers, name);
     this.citations = new Citations(pages);
     this.facts = new Facts(root);
     this.citations.listOn(pages, this.facts.cited());
   }
 
   static async load(cdn: string, base: string, root: string): Promise<Site> {
-    const config = JSON.parse((await get(`${cdn}/config.json`)).toString());
-    const project = config.projects[0];
-    const toc: TocEntry[] = [
-      { title: project.title, level: 1, slug: project.index },
-      ...project.pages,
-    ];
-    const slugs = toc.flatMap((entry) => entry.slug ?? []);
-    const loaded = await Promise.all(
-      slugs.map(async (slug): Promise<[string, Page]> => {
-        const path = `${cdn}/content/${slug}.json`;
-        return [slug, JSON.parse((await get(path)).toString())];
-      }),
-    );
-    const pages = new Map(loaded);
-    for (const page of pages.values()) {
+    const read = async (path: string) => JSON.parse((await get(cdn + path)).toString());
+    const config = await read('/config.json');
+    const [project] = config.projects;
+    const first = { title: project.title, level: 1, slug: project.index };
+    const toc: TocEntry[] = [first, ...project.pages];
+    const pages = new Map<string, Page>();
+    const paths = new Set<string>();
+    for (const entry of toc) {
+      if (!entry.slug) continue;
+      const page: Page = await read(`/content/${entry.slug}.json`);
+      pages.set(entry.slug, page);
       addIds(page.mdast);
       markAnswerChecks(page.mdast);
       markSetUp(page.mdast);
+      const { description, thumbnail, numbering } = page.frontmatter;
+      const number = /^(.*)\.%s$/.exec(numbering?.enumerator?.enumerator ?? '')?.[1];
+      Object.assign(entry, { description, thumbnail, number });
+      for (const path of [thumbnail ?? [], fileUrls(page.mdast)].flat()) paths.add(path);
     }
-    for (const entry of toc) {
-      const page = entry.slug ? pages.get(entry.slug) : undefined;
-      if (!page) continue;
-      entry.description = page.frontmatter.description;
-      entry.thumbnail = page.frontmatter.thumbnail;
-      const prefix = page.frontmatter.numbering?.enumerator?.enumerator;
-      entry.number = prefix?.endsWith('.%s') ? prefix.slice(0, -3) : undefined;
-    }
-    const shown = toc.flatMap((entry) => entry.thumbnail ?? []);
-    const inside = [...pages.values()].flatMap((page) => fileUrls(page.mdast));
-    const paths = new Set([...shown, ...inside]);
     const files = new Map<string, Buffer>();
     for (const path of paths) files.set(path, await get(cdn + path));
-    return new Site(
-      config.title ?? project.title ?? '',
-      project.description ?? '',
-      config.options ?? {},
-      base,
-      project.index,
-      toc,
-      pages,
-      collectTargets(base, project.index, pages),
-      collectChecks(pages),
-      collectIdentifiers(pages),
-      files,
-      root,
-    );
+    return new Site(config, base, toc, pages, files, root);
   }
 
-  /** Address of a page, always with its closing slash: no redirect on the way. */
+  /** Address of a page, always with its closing slash: no redirect on the way. mystmd
+   * joins nested folders with dots in file names and slashes in addresses. */
   href(slug: string): string {
-    return slug === this.index ? `${this.base}/` : `${this.base}/${slugPath(slug)}/`;
+    return slug === this.index ? `${this.base}/` : `${this.base}/${slug.replaceAll('.', '/')}/`;
+  }
+
+  /** An address as it is below the root of the site. */
+  below(href: string): string {
+    return href.slice(this.base.length + 1);
   }
 
   /** Address of the cell that checks an equation, a figure or a box. */
@@ -148,9 +139,9 @@ export class Site {
 
   /** Is there a page or a file at an address that mystmd wrote? */
   has(url: string): boolean {
-    const path = url.split('#')[0];
-    const slugs = [...this.pages.keys()].map((slug) => `/${slugPath(slug)}`);
-    return path === '/' || this.files.has(path) || slugs.includes(path.replace(/\/$/, ''));
+    const [path] = url.split('#');
+    const slug = path.slice(1).replaceAll('/', '.').replace(/\.$/, '');
+    return path === '/' || this.files.has(path) || this.pages.has(slug);
   }
 
   bytes(path: string): Buffer | undefined {
@@ -186,9 +177,6 @@ export class Site {
   }
 }
 
-/** mystmd joins nested folders with dots in file names and slashes in addresses. */
-export const slugPath = (slug: string) => slug.replaceAll('.', '/');
-
 async function get(url: string): Promise<Buffer> {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
@@ -216,31 +204,25 @@ interface Named {
 
 /** What a numbered node or a box is called in a reference, and by its own title. */
 function nameOf(node: Node): Named | undefined {
-  const number = node.enumerator;
   if (node.type === 'admonition') {
     const title = node.children?.find((child) => child.type === 'admonitionTitle');
     if (!title) return undefined;
     const [label, ...rest] = plainText(title).split(': ');
     return { label, title: capital(rest.join(': ') || label) };
   }
-  const label = number && numberedLabel(node, number);
-  return label ? { label, title: label } : undefined;
+  const { type, kind, enumerator: number } = node;
+  if (!number || !['math', 'container'].includes(type)) return undefined;
+  const label = type === 'math' ? `Equation (${number})` : `${capital(kind)} ${number}`;
+  return { label, title: label };
 }
 
-function numberedLabel(node: Node, number: string): string | undefined {
-  if (node.type === 'math') return `Equation (${number})`;
-  if (['container', 'proof'].includes(node.type)) return `${capital(node.kind)} ${number}`;
-  return node.type === 'exercise' ? `Exercise ${number}` : undefined;
-}
-
-function collectTargets(base: string, index: string, pages: Map<string, Page>) {
+function collectTargets(site: Site) {
   const targets = new Map<string, Target>();
-  for (const [slug, page] of pages) {
-    const path = slug === index ? `${base}/` : `${base}/${slugPath(slug)}/`;
+  for (const [slug, page] of site.pages) {
     for (const node of walk(page.mdast)) {
       const named = nameOf(node);
       if (!named || !node.identifier) continue;
-      const href = `${path}#${node.html_id}`;
+      const href = `${site.href(slug)}#${node.html_id}`;
       targets.set(node.identifier, { ...named, href, slug, number: node.enumerator });
     }
   }

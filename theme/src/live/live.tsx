@@ -32,7 +32,7 @@ export function Slider({ control, isPlayable }: { control: Control; isPlayable: 
 
 export function Choice({ control, group }: { control: Control; group: string }) {
   return (
-    <fieldset className="live-choice">
+    <fieldset className="live-choice choice">
       <legend className="live-label">{control.label}</legend>
       {control.texts.map((text, i) => (
         <label key={text}>

@@ -30,7 +30,7 @@ const MEANS = {
 /** How much code the reader wants to see, here and on every other page. */
 function DepthChoice() {
   return (
-    <fieldset className="depth">
+    <fieldset className="depth choice">
       <legend>Show</legend>
       {DEPTHS.map((depth) => (
         <label key={depth} title={MEANS[depth]}>

@@ -37,7 +37,7 @@ export function ChapterList() {
             {part.entries.map((entry) => (
               <li key={entry.slug}>
                 <a href={site.href(entry.slug!)}>
-                  <span className="chapter-number">{entry.number}</span>
+                  <span className="number">{entry.number}</span>
                   <span className="chapter-title">{entry.title}</span>
                   <span className="chapter-description">{entry.description}</span>
                   {entry.thumbnail && (

@@ -10,8 +10,8 @@ import type { Site } from '../site/site';
 import { Joined } from '../page/joined';
 import { WithTex } from '../page/tex';
 import { GroupedTable } from './grouped-table';
-import { find, walk } from '../site/tree';
-import type { Node, Page, TocEntry } from '../site/types';
+import { find, hasRun, walk } from '../site/tree';
+import type { Node, TocEntry } from '../site/types';
 
 export interface Row {
   label: string;
@@ -43,14 +43,12 @@ function isAsserted(block: Node): boolean {
   return /^\s*assert\b/m.test(code?.value ?? '');
 }
 
-const hasRun = (page: Page) => find(page.mdast, (node) => node.jupyter_data) !== undefined;
-
 function checkOf(site: Site, label: string): Row['check'] {
   const check = site.checks.get(label);
   if (!check) return undefined;
   const measured = measurements(check.block, label, check.isOnly);
   const page = site.pages.get(check.slug)!;
-  const ran = hasRun(page);
+  const ran = hasRun(page.mdast);
   if (ran && !measured.length && !isAsserted(check.block)) {
     site.complain(
       page,
@@ -120,19 +118,15 @@ function Source({ origin }: { origin: Origin }) {
 /** A note may name other equations by their labels, and hold TeX. */
 function Note({ text }: { text: string }) {
   const { site } = usePage();
-  return (
-    <>
-      {text.split(/\b(eq-[a-z0-9-]*[a-z0-9])\b/).map((piece, i) => {
-        const target = i % 2 ? site.targets.get(piece) : undefined;
-        if (!target) return <WithTex key={i} text={piece} />;
-        return (
-          <a className="xref" key={i} href={target.href}>
-            ({target.number})
-          </a>
-        );
-      })}
-    </>
-  );
+  return text.split(/\b(eq-[a-z0-9-]*[a-z0-9])\b/).map((piece, i) => {
+    const target = i % 2 ? site.targets.get(piece) : undefined;
+    if (!target) return <WithTex key={i} text={piece} />;
+    return (
+      <a className="xref" key={i} href={target.href}>
+        ({target.number})
+      </a>
+    );
+  });
 }
 
 const exponent = (value: number) => value.toExponential(0).replace('e+0', '').replace('e+', 'e');

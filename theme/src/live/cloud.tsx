@@ -11,13 +11,12 @@ export function CloudFigure({ json, still }: { json: string; still: ReactNode })
   const { site } = usePage();
   const figure = JSON.parse(json);
   const { src } = site.publishContent(json, '.json');
-  const group = src.split('/').at(-1)!.replace('.json', '');
   const given: Control[] = figure.controls;
   const controls = given.filter(({ texts }) => texts.length > 1);
   controls[0] = { ...controls[0], texts: [...controls[0].texts, 'your own'] };
   return (
     <div className="cloud" data-live={src}>
-      <Controls controls={controls} group={group} isPlayable={() => true} />
+      <Controls controls={controls} play={figure.play} />
       <p className="live-says" role="status">
         {figure.first}
       </p>

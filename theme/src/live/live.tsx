@@ -1,10 +1,10 @@
-import type { ReactNode } from 'react';
+import { useId, type ReactNode } from 'react';
 import { usePage } from '../site/context';
 import { rowOf, type Control } from './controls';
 
 export const LIVE = 'application/vnd.ddpm-lit.live+json';
 
-export function Slider({ control, isPlayable }: { control: Control; isPlayable: boolean }) {
+function Slider({ control, isPlayable }: { control: Control; isPlayable: boolean }) {
   const { label, texts, start } = control;
   return (
     <div className="live-slider">
@@ -30,7 +30,8 @@ export function Slider({ control, isPlayable }: { control: Control; isPlayable: 
   );
 }
 
-export function Choice({ control, group }: { control: Control; group: string }) {
+function Choice({ control }: { control: Control }) {
+  const group = useId();
   return (
     <fieldset className="live-choice choice">
       <legend className="live-label">{control.label}</legend>
@@ -38,7 +39,7 @@ export function Choice({ control, group }: { control: Control; group: string }) 
         <label key={text}>
           <input
             type="radio"
-            name={`${group}-${control.name}`}
+            name={group}
             data-control={control.name}
             value={i}
             defaultChecked={i === control.start}
@@ -52,18 +53,20 @@ export function Choice({ control, group }: { control: Control; group: string }) 
 
 interface ControlsProps {
   controls: Control[];
-  group: string;
-  isPlayable: (control: Control) => boolean;
+  /** The control that can also move by itself. */
+  play?: string;
+  children?: ReactNode;
 }
 
-export function Controls({ controls, group, isPlayable }: ControlsProps) {
+export function Controls({ controls, play, children }: ControlsProps) {
   return (
     <div className="live-controls">
+      {children}
       {controls.map((control) =>
         control.kind === 'slider' ? (
-          <Slider control={control} isPlayable={isPlayable(control)} key={control.name} />
+          <Slider control={control} isPlayable={control.name === play} key={control.name} />
         ) : (
-          <Choice control={control} group={group} key={control.name} />
+          <Choice control={control} key={control.name} />
         ),
       )}
     </div>
@@ -84,14 +87,9 @@ export function LiveFigure({ json, still }: { json: string; still: ReactNode }) 
   const { site } = usePage();
   const figure = JSON.parse(json);
   const { src } = site.publishContent(json, '.json');
-  const group = src.split('/').at(-1)!.replace('.json', '');
   return (
     <div className="live" data-live={src} data-alt={figure.alt}>
-      <Controls
-        controls={figure.controls}
-        group={group}
-        isPlayable={({ name }) => figure.play === name}
-      />
+      <Controls controls={figure.controls} play={figure.play} />
       <p className="live-says" role="status">
         {firstWords(figure)}
       </p>

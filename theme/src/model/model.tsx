@@ -1,5 +1,6 @@
 import type { ReactNode } from 'react';
-import { Choice, Slider } from '../live/live';
+import type { Control } from '../live/controls';
+import { Controls } from '../live/live';
 import { usePage } from '../site/context';
 import { kinds, SAMPLERS, SCALES, STEPS } from './choices';
 
@@ -11,13 +12,11 @@ const TASKS: Record<string, string> = {
   finish: 'Finish my drawing',
 };
 
-const choice = (name: string, label: string, values: readonly unknown[], start: number) => ({
-  name,
-  label,
-  kind: 'choice' as const,
-  texts: values.map(String),
-  start,
-});
+const CONTROLS: Control[] = [
+  { name: 'steps', label: 'steps', kind: 'choice', texts: STEPS.map(String), start: 1 },
+  { name: 'sampler', label: 'sampler', kind: 'choice', texts: [...SAMPLERS], start: 0 },
+  { name: 'scale', label: 'guidance', kind: 'slider', texts: SCALES.map(String), start: 2 },
+];
 
 /** What can be drawn on: strokes make the part of a picture that is kept. */
 function Pad({ size }: { size: number[] }) {
@@ -51,7 +50,6 @@ export function Model({ json, still }: { json: string; still: ReactNode }) {
   const { site, page } = usePage();
   const { about, onnx, says, alt, tasks } = JSON.parse(json);
   const model = site.publishContent(Buffer.from(onnx, 'base64'), '.onnx').src;
-  const group = model.split('/').at(-1)!.replace('.onnx', '');
   const things = ['one of each', ...kinds(about)];
   return (
     <div
@@ -75,7 +73,7 @@ export function Model({ json, still }: { json: string; still: ReactNode }) {
       </div>
       <details className="live-controls model-settings">
         <summary>Choose how</summary>
-        <div className="live-controls">
+        <Controls controls={CONTROLS}>
           <label className="model-field">
             <span className="live-label">of what</span>
             <select data-control="kind">
@@ -90,19 +88,7 @@ export function Model({ json, still }: { json: string; still: ReactNode }) {
             <span className="live-label">seed</span>
             <input type="number" data-control="seed" min={0} max={999999} defaultValue={0} />
           </label>
-          <Choice
-            control={choice('steps', 'steps', STEPS, 1)}
-            group={group}
-          />
-          <Choice
-            control={choice('sampler', 'sampler', SAMPLERS, 0)}
-            group={group}
-          />
-          <Slider
-            control={{ ...choice('scale', 'guidance', SCALES, 2), kind: 'slider' }}
-            isPlayable={false}
-          />
-        </div>
+        </Controls>
       </details>
       {tasks.includes('finish') && <Pad size={about.size} />}
     </div>

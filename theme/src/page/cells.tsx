@@ -7,6 +7,7 @@ import { isRun } from '../site/facts';
 import { Code } from './code';
 import { usePage } from '../site/context';
 import type { Depth } from './depth';
+import { Fold } from './fold';
 import { Joined } from './joined';
 import { isLive, Outputs, type Shown } from './outputs';
 import { fileOf } from '../site/package';
@@ -20,8 +21,6 @@ import { UsedIn } from './uses-line';
 const LONG = { exported: 14, other: 5 };
 
 const linesOf = (text: string) => text.trim().split('\n').length;
-
-const counted = (count: number) => `${count} line${count === 1 ? '' : 's'}`;
 
 /** "q_sample, at_step": what a cell defines. Of a step on the way the functions alone;
  * its variables say little. */
@@ -57,16 +56,19 @@ function Source({ block, code, name, children }: {
   name?: string;
   children?: ReactNode;
 }) {
+  const count = linesOf(code.value ?? '');
+  const summary = (
+    <>
+      <span className="source-name">{name ?? title(block, code)}</span>
+      {`, ${count} line${count === 1 ? '' : 's'}`}
+    </>
+  );
   const depth = name ? 'everything' : depthOf(block, code);
   return (
-    <details className="fold source" data-depth={depth} open={depth === 'core'}>
-      <summary>
-        <span className="source-name">{name ?? title(block, code)}</span>
-        {`, ${counted(linesOf(code.value ?? ''))}`}
-      </summary>
+    <Fold kind="fold source" depth={depth} summary={summary}>
       <PlainSource block={block} code={code} />
       {children}
-    </details>
+    </Fold>
   );
 }
 
@@ -79,10 +81,9 @@ function PlainSource({ block, code }: { block: Node; code: Node }) {
 export function SetUp({ block }: { block: Node }) {
   const code = block.children?.find((child) => child.type === 'code');
   return (
-    <details className="set-up" data-depth="everything" id={block.html_id}>
-      <summary>Set-up code</summary>
+    <Fold kind="set-up" depth="everything" id={block.html_id} summary="Set-up code">
       <PlainSource block={block} code={code!} />
-    </details>
+    </Fold>
   );
 }
 
@@ -144,12 +145,14 @@ function Check({ block, children }: { block: Node; children: ReactNode }) {
   const told = found.map(({ target, name, said }) =>
     [target?.label ?? name, said].filter(Boolean).join(' · '),
   );
+  const summary = (
+    <>
+      <span className="sr-only">checked: </span>
+      {short.join(', ')}
+    </>
+  );
   return (
-    <details className="proof-fold" data-depth="everything">
-      <summary title={told.join('; ')}>
-        <span className="sr-only">checked: </span>
-        {short.join(', ')}
-      </summary>
+    <Fold kind="proof-fold" depth="everything" summary={summary} title={told.join('; ')}>
       <div className="fold-body">
         <p className="check-line">
           <span className="check-word">checked:</span>{' '}
@@ -164,20 +167,7 @@ function Check({ block, children }: { block: Node; children: ReactNode }) {
         </p>
         {children}
       </div>
-    </details>
-  );
-}
-
-function Fold({ kind, summary, children }: {
-  kind: string;
-  summary: string;
-  children: ReactNode;
-}) {
-  return (
-    <details className={kind}>
-      <summary>{summary}</summary>
-      <div className="fold-body">{children}</div>
-    </details>
+    </Fold>
   );
 }
 
@@ -265,7 +255,7 @@ export function Block({ node }: { node: Node }) {
     (node.visibility === 'hide' && { kind: 'fold', summary: 'Show the cell' });
   let body: ReactNode = <CellBody block={node} isFolded={isCheck || Boolean(fold)} />;
   if (isCheck) body = <Check block={node}>{body}</Check>;
-  else if (fold) body = <Fold {...fold}>{body}</Fold>;
+  else if (fold) body = <Fold {...fold} children={<div className="fold-body">{body}</div>} />;
   const kind = isCheck ? ' check' : tagged(node, 'exercise').length > 0 ? ' stub' : '';
   return (
     <div className={`cell${kind}`} id={node.html_id}>

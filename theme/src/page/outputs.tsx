@@ -6,7 +6,7 @@ import { usePage } from '../site/context';
 import { CLOUD, CloudFigure } from '../live/cloud';
 import { LIVE, LiveFigure } from '../live/live';
 import { Model, ONNX } from '../model/model';
-import type { Depth } from './depth';
+import { Fold } from './fold';
 
 const WIDGET = 'application/vnd.jupyter.widget-view+json';
 const IMAGES = ['image/svg+xml', 'image/png', 'image/jpeg', 'image/gif'];
@@ -167,14 +167,12 @@ const LONG = 12;
 
 /** A long text has a fold of its own; one line is shorter than the line of a fold. */
 function Words({ data, lines }: { data: any; lines: number }) {
-  const text = <Output data={data} />;
-  if (lines < 3) return text;
-  const depth: Depth = lines > LONG ? 'everything' : 'core';
+  if (lines < 3) return <Output data={data} />;
+  const depth = lines > LONG ? 'everything' : 'core';
   return (
-    <details className="fold output" data-depth={depth} open={depth === 'core'}>
-      <summary>Output, {lines} lines</summary>
-      {text}
-    </details>
+    <Fold kind="fold output" depth={depth} summary={`Output, ${lines} lines`}>
+      <Output data={data} />
+    </Fold>
   );
 }
 
@@ -219,9 +217,8 @@ export function Outputs({ node, alt, only, isFolded }: OutputsProps) {
   );
   if (node.visibility !== 'hide') return body;
   return (
-    <details className="fold">
-      <summary>Show the output</summary>
+    <Fold kind="fold" summary="Show the output">
       {body}
-    </details>
+    </Fold>
   );
 }

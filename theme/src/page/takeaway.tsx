@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import type { Node, Page } from '../site/types';
 import type { Site } from '../site/site';
-import { find, walk } from '../site/tree';
+import { find, hasRun } from '../site/tree';
 import { SetUp } from './cells';
 import { DEPTHS } from './depth';
 
@@ -44,17 +44,15 @@ function DepthChoice() {
 
 /** A quiet line under the title: this chapter as a notebook, as text, and how to run it. */
 export function TakeAway({ site, page }: { site: Site; page: Page }) {
-  const nodes = [...walk(page.mdast)];
-  if (!nodes.some(isCell)) return null;
+  if (!find(page.mdast, isCell)) return null;
   const chapter = page.location.slice(1);
   const stem = basename(chapter, '.md');
   const file = (extension: string) => `${site.base}/download/${stem}.${extension}`;
   const setUp = find(page.mdast, (node) => node.data?.isSetUp === true);
-  const hasRun = nodes.some((node) => node.jupyter_data);
   return (
     <div className="take-away">
       <a href={file('ipynb')} download>
-        {hasRun ? 'Notebook' : 'Notebook (without outputs)'}
+        {hasRun(page.mdast) ? 'Notebook' : 'Notebook (without outputs)'}
       </a>
       <a href={file('md')}>Markdown</a>
       <details>

@@ -1,4 +1,3 @@
-import { Fragment } from 'react';
 import katex from 'katex';
 
 function Formula({ tex }: { tex: string }) {
@@ -8,13 +7,7 @@ function Formula({ tex }: { tex: string }) {
 
 /** A line of words with TeX between dollar signs. */
 export function WithTex({ text }: { text: string }) {
-  return (
-    <>
-      {text.split('$').map((piece, i) =>
-        i % 2 ? <Formula key={i} tex={piece} /> : <Fragment key={i}>{piece}</Fragment>,
-      )}
-    </>
-  );
+  return text.split('$').map((piece, i) => (i % 2 ? <Formula key={i} tex={piece} /> : piece));
 }
 
 /** The same as plain words, for search. */

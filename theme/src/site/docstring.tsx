@@ -1,4 +1,3 @@
-import { Fragment } from 'react';
 import { usePage } from './context';
 
 const PIECES = /(`[^`]+`|\beq-[a-z0-9-]*[a-z0-9])/;
@@ -7,8 +6,8 @@ const PIECES = /(`[^`]+`|\beq-[a-z0-9-]*[a-z0-9])/;
 function Piece({ text }: { text: string }) {
   const { site } = usePage();
   if (text.startsWith('`')) return <code>{text.slice(1, -1)}</code>;
-  const target = text.startsWith('eq-') ? site.targets.get(text) : undefined;
-  if (!target) return <>{text}</>;
+  const target = text.startsWith('eq-') && site.targets.get(text);
+  if (!target) return text;
   return (
     <a className="xref" href={target.href}>
       equation ({target.number})
@@ -17,27 +16,13 @@ function Piece({ text }: { text: string }) {
 }
 
 /** A line of a docstring. */
-export function DocWords({ text }: { text: string }) {
-  return (
-    <>
-      {text.split(PIECES).map((piece, i) => (
-        <Fragment key={i}>
-          <Piece text={piece} />
-        </Fragment>
-      ))}
-    </>
-  );
-}
+export const DocWords = ({ text }: { text: string }) =>
+  text.split(PIECES).map((piece, i) => <Piece text={piece} key={i} />);
 
 /** A whole docstring, paragraph by paragraph. */
-export function Docstring({ doc }: { doc: string }) {
-  return (
-    <>
-      {doc.split(/\n\s*\n/).map((paragraph, i) => (
-        <p key={i}>
-          <DocWords text={paragraph} />
-        </p>
-      ))}
-    </>
-  );
-}
+export const Docstring = ({ doc }: { doc: string }) =>
+  doc.split(/\n\s*\n/).map((paragraph, i) => (
+    <p key={i}>
+      <DocWords text={paragraph} />
+    </p>
+  ));

@@ -10,6 +10,9 @@ export function find(node: Node, test: (node: Node) => boolean): Node | undefine
   return undefined;
 }
 
+/** Does a page show what its cells put out? */
+export const hasRun = (page: Node) => find(page, (node) => node.jupyter_data) !== undefined;
+
 export function plainText(node: Node): string {
   return node.value ?? (node.children ?? []).map(plainText).join('');
 }

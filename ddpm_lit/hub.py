@@ -897,7 +897,7 @@ def _halved(program: Any) -> None:
 def _about(model: Denoiser) -> dict[str, str]:
     """What a file of ONNX says about its network, each as JSON."""
     config = getattr(_unwrapped(model.net), "config", None)
-    null = getattr(config, "null_label", False) and config.classes
+    null = getattr(config, "null_label", False) and getattr(config, "classes", 0)
     about = {
         "objective": model.objective,
         "size": model.size,

@@ -90,7 +90,8 @@ def answered(folder: Path, wrong: tuple[str, str] | None = None) -> dict[str, An
     for name, text in sources.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "node_modules").symlink_to(ROOT / "theme/node_modules")
-    page = show_cloud("noised").page()
+    true = reference(two_moons(), make_schedule("linear", 100))
+    page = show_cloud("noised").page() | {"reference": true}
     (folder / "c.json").write_text(json.dumps(page), encoding="utf-8")
     esbuild = ROOT / "theme/node_modules/.bin/esbuild"
     bundle = [esbuild, "maths.ts", "--bundle", "--format=esm", "--outfile=maths.mjs"]

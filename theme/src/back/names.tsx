@@ -67,8 +67,6 @@ export function Modules() {
 
 function NameEntry({ each }: { each: Identifier }) {
   const { site } = usePage();
-  const uses = site.usesOf(each);
-  const isUsed = uses.chapters.length + uses.modules.length > 0;
   return (
     <div>
       <dt>
@@ -86,11 +84,7 @@ function NameEntry({ each }: { each: Identifier }) {
           <a href={`${site.href(each.slug)}#${each.id}`}>
             chapter {site.numberOf(each.slug)}
           </a>
-          {isUsed && (
-            <>
-              , used in <UsesLine uses={uses} />
-            </>
-          )}
+          <UsesLine before=", used in " uses={site.usesOf(each)} />
         </span>
       </dd>
     </div>

@@ -33,7 +33,6 @@ function Members({ members }: { members: Definition[] }) {
 }
 
 function Place({ site, each }: { site: Site; each: Identifier }) {
-  const uses = site.usesOf(each);
   const chapter = site.numberOf(each.slug);
   const title = each.heading?.children ?? [
     { type: 'text', value: site.pages.get(each.slug)?.frontmatter.title ?? '' },
@@ -44,12 +43,7 @@ function Place({ site, each }: { site: Site; each: Identifier }) {
       <a href={`${site.href(each.slug)}#${each.id}`}>
         chapter {chapter}, <MyST ast={title} />
       </a>
-      {uses.chapters.length + uses.modules.length > 0 && (
-        <>
-          {' '}
-          · used in <UsesLine uses={uses} />
-        </>
-      )}
+      <UsesLine before=" · used in " uses={site.usesOf(each)} />
       {' · '}
       <a href={`#${each.name}`}>source</a>
     </p>

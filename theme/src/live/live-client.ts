@@ -40,18 +40,13 @@ export function listen(
   const view = box.querySelector<HTMLElement>('.live-view')!;
   const inputs = [...box.querySelectorAll<HTMLInputElement>('[data-control]')];
   const positions: Positions = {};
-  const read = () => {
+  const request = onceAFrame(() => {
     for (const input of inputs) {
       if (input.type === 'radio' && !input.checked) continue;
-      const name = input.dataset.control!;
-      positions[name] = Number(input.value);
-      if (input.type === 'radio') continue;
-      const text = controls.find((each) => each.name === name)!.texts[positions[name]];
-      tell(input, text);
+      const { texts } = controls.find(({ name }) => name === input.dataset.control)!;
+      positions[input.dataset.control!] = Number(input.value);
+      if (input.type === 'range') tell(input, texts[Number(input.value)]);
     }
-  };
-  const request = onceAFrame(() => {
-    read();
     show(positions);
   });
   box.addEventListener('input', request);

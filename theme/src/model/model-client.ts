@@ -2,19 +2,36 @@
 import { say, tell } from '../live/live-client';
 import { arrow, between, element, isFile, readJson, siteUrl, whenNear } from '../page/dom';
 import { kinds, SAMPLERS, SCALES, STEPS } from './choices';
-import type { About, Answer, Job } from './worker';
+import type { About, Answer, Job, Step } from './worker';
 
 const COUNT = 10;
 const COLUMNS = 5;
 const GAP = 2;
 
+/** One worker for all models of a page; made when the first is asked. */
 let worker: Worker | undefined;
 let jobs = 0;
+let endOfLatest = () => {};
 
-/** One worker for all models of a page; made when the first is asked. */
-function theWorker(): Worker {
-  worker ??= new Worker(siteUrl('assets/worker.js'), { type: 'module' });
-  return worker;
+/** Sends a job; each of its steps is heard, and its end. A newer one ends it, too. */
+function ask(job: Job, hear: (answer: Step) => void): Promise<void> {
+  endOfLatest();
+  const served = (worker ??= new Worker(siteUrl('assets/worker.js'), { type: 'module' }));
+  return new Promise((resolve, reject) => {
+    endOfLatest = resolve;
+    served.onmessage = ({ data }: MessageEvent<Answer>) => {
+      if (data.id !== job.id) return;
+      if ('error' in data) return reject(new Error(data.error));
+      hear(data);
+      if (data.step === job.steps) resolve();
+    };
+    served.onerror = () => {
+      served.terminate();
+      worker = undefined; // the next press makes another
+      reject(new Error('no worker'));
+    };
+    served.postMessage(job);
+  });
 }
 
 /** Grey pictures with values in [-1, 1], in rows, on a canvas of their own size. */
@@ -172,11 +189,8 @@ class Model {
   }
 
   private setting(name: string): number {
-    const inputs = [
-      ...this.box.querySelectorAll<HTMLInputElement>(`[data-control=${name}]`),
-    ];
-    const chosen = inputs.find((each) => each.type !== 'radio' || each.checked)!;
-    return Math.max(0, Number(chosen.value));
+    const chosen = `[data-control=${name}]:not([type=radio]:not(:checked))`;
+    return Math.max(0, Number(this.box.querySelector<HTMLInputElement>(chosen)!.value));
   }
 
   private async job(): Promise<Job> {
@@ -214,7 +228,12 @@ class Model {
     try {
       const job = await this.job();
       if (!this.canvas) say(this.box, 'Fetching the model and what runs it …');
-      const began = await this.draw(job);
+      let began = 0;
+      await ask(job, ({ step, z }) => {
+        if (step === 0) began = performance.now();
+        this.show(z, job);
+        this.bar.value = step / job.steps;
+      });
       if (job.id !== this.mine) return; // a newer one is at work here
       if (job.id !== jobs) return this.rest('Stopped: another model was asked.');
       const seconds = ((performance.now() - began) / 1000).toFixed(1);
@@ -234,36 +253,6 @@ class Model {
     say(this.box, words);
     this.bar.hidden = true;
     this.box.removeAttribute('aria-busy');
-  }
-
-  /** Sends a job and draws its steps; when it began is the answer. */
-  private draw(job: Job): Promise<number> {
-    const served = theWorker();
-    return new Promise((resolve, reject) => {
-      let began = 0;
-      const listen = ({ data }: MessageEvent<Answer>) => {
-        if (data.id < job.id) return;
-        if (data.id > job.id) return done(() => resolve(began));
-        if ('error' in data) return done(() => reject(new Error(data.error)));
-        if (data.step === 0) began = performance.now();
-        this.show(data.z, job);
-        this.bar.value = data.step / job.steps;
-        if (data.step === job.steps) done(() => resolve(began));
-      };
-      const fail = () => {
-        served.terminate();
-        worker = undefined; // the next press makes another
-        done(() => reject(new Error('no worker')));
-      };
-      const done = (then: () => void) => {
-        served.removeEventListener('message', listen);
-        served.removeEventListener('error', fail);
-        then();
-      };
-      served.addEventListener('message', listen);
-      served.addEventListener('error', fail);
-      served.postMessage(job);
-    });
   }
 
   private show(z: Float64Array, { about, labels }: Job): void {

@@ -33,9 +33,9 @@ export interface Job {
   noises?: ArrayLike<number>[];
 }
 
-export type Answer =
-  | { id: number; step: number; z: Values }
-  | { id: number; error: string };
+/** The state after so many steps. */
+export type Step = { id: number; step: number; z: Values };
+export type Answer = Step | { id: number; error: string };
 
 const WAYS = { DDIM: ddim(0), ancestral: ddim(1), Heun: heun };
 // Four at a time are fastest: what a layer makes of more leaves the processor's cache.

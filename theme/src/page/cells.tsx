@@ -232,34 +232,29 @@ function CellBody({ block, isFolded }: { block: Node; isFolded: boolean }) {
 
 /** A block of the page: running text, or one cell of the notebook. */
 export function Block({ node }: { node: Node }) {
-  if (node.visibility === 'remove' || node.data?.isSetUp) return null;
+  if (node.data?.isSetUp) return null;
   // mystmd turns the directive {toc} into a plain list, in a block of this name.
   if (node.data?.part === 'toc:project') return <ChapterList />;
   if (node.kind !== 'notebook-code') {
-    return node.html_id || node.data?.class ? (
-      <div id={node.html_id} className={node.data?.class}>
-        <MyST ast={node.children} />
-      </div>
-    ) : (
-      <MyST ast={node.children} />
-    );
+    return <MyST ast={node.children} />;
   }
-  const isCheck = tagged(node, 'check').length > 0;
-  const isSolution = tagged(node, 'solution').length > 0;
-  const isWrong = tagged(node, 'wrong').length > 0;
-  const judges = node.data?.judges === true && !isSolution;
+  const is = (kind: string) => tagged(node, kind).length > 0;
+  const isCheck = is('check');
   const fold =
-    (isSolution && { kind: 'solution', summary: 'Solution' }) ||
-    (isWrong && { kind: 'solution wrong', summary: 'A wrong answer' }) ||
-    (judges && { kind: 'fold', summary: 'How an answer is checked' }) ||
-    (node.visibility === 'hide' && { kind: 'fold', summary: 'Show the cell' });
-  let body: ReactNode = <CellBody block={node} isFolded={isCheck || Boolean(fold)} />;
-  if (isCheck) body = <Check block={node}>{body}</Check>;
-  else if (fold) body = <Fold {...fold} children={<div className="fold-body">{body}</div>} />;
-  const kind = isCheck ? ' check' : tagged(node, 'exercise').length > 0 ? ' stub' : '';
+    (is('solution') && { kind: 'solution', summary: 'Solution' }) ||
+    (is('wrong') && { kind: 'solution wrong', summary: 'A wrong answer' }) ||
+    (node.data?.judges && { kind: 'fold', summary: 'How an answer is checked' });
+  const body = <CellBody block={node} isFolded={isCheck || Boolean(fold)} />;
+  const kind = isCheck ? ' check' : is('exercise') ? ' stub' : '';
   return (
     <div className={`cell${kind}`} id={node.html_id}>
-      {body}
+      {isCheck && <Check block={node}>{body}</Check>}
+      {!isCheck && fold && (
+        <Fold {...fold}>
+          <div className="fold-body">{body}</div>
+        </Fold>
+      )}
+      {!isCheck && !fold && body}
     </div>
   );
 }

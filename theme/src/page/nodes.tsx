@@ -221,8 +221,8 @@ function CiteGroup({ node }: Props) {
   return node.kind === 'parenthetical' ? <>({all})</> : all;
 }
 
-/** Where there is a margin the note stands in it, beside the words it belongs to. */
-function FootnoteReference({ node }: Props) {
+/** A note stands beside the words it belongs to. */
+function Footnote({ node }: Props) {
   const { page } = usePage();
   const note = find(
     page.mdast,
@@ -230,17 +230,8 @@ function FootnoteReference({ node }: Props) {
   );
   return (
     <>
-      <sup>
-        <a
-          className="footnote"
-          href={`#footnote-${node.identifier}`}
-          id={`footnote-ref-${node.identifier}`}
-          aria-label={`Footnote ${node.enumerator}`}
-        >
-          {node.enumerator}
-        </a>
-      </sup>
-      <span className="margin-note">
+      <sup>{node.enumerator}</sup>
+      <span className="margin-note" role="note">
         <span className="number">{node.enumerator} </span>
         <MyST ast={note?.children?.flatMap((each) => each.children ?? [])} />
       </span>
@@ -291,7 +282,7 @@ const COMPONENTS: Record<string, FunctionComponent<Props>> = {
   emphasis: as('em'),
   errata: Errata,
   footnoteDefinition: () => null,
-  footnoteReference: FootnoteReference,
+  footnoteReference: Footnote,
   glossary: Inner,
   heading: Heading,
   image: Image,

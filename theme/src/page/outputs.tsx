@@ -1,6 +1,5 @@
 import type { ReactNode } from 'react';
-import { AnsiUp } from 'ansi_up';
-import katex from 'katex';
+import type { Site } from '../site/site';
 import type { Node } from '../site/types';
 import { usePage } from '../site/context';
 import { CLOUD, CloudFigure } from '../live/cloud';
@@ -9,16 +8,19 @@ import { Model, ONNX } from '../model/model';
 import { Fold } from './fold';
 
 const WIDGET = 'application/vnd.jupyter.widget-view+json';
-const IMAGES = ['image/svg+xml', 'image/png', 'image/jpeg', 'image/gif'];
+const IMAGES = ['image/svg+xml', 'image/png'];
 /** The same figure, laid out for a narrow page. */
 const PHONE = 'application/vnd.ddpm-lit.phone+xml';
-const RICH = [...IMAGES, 'text/html', 'text/latex'];
 
+/** Something that a cell put out in one form; what is long lies in a file. */
 interface MimeItem {
   content?: string;
   path?: string;
 }
 type Bundle = Record<string, MimeItem | undefined>;
+
+const read = (site: Site, { content = '', path }: MimeItem = {}): string =>
+  path ? site.bytes(path)!.toString() : content;
 
 /** Figures that a page brings to life, each with a still to begin with. */
 const PLAYED = [
@@ -26,31 +28,6 @@ const PLAYED = [
   [CLOUD, CloudFigure],
   [ONNX, Model],
 ] as const;
-
-const ansi = new AnsiUp();
-ansi.use_classes = true;
-
-function Text({ text, kind }: { text: string; kind: string }) {
-  const html = ansi.ansi_to_html(text.replace(/\n$/, ''));
-  return (
-    <pre
-      className={`output-text ${kind}`}
-      tabIndex={0}
-      role="group"
-      aria-label={kind === 'error' ? 'error' : 'output'}
-      dangerouslySetInnerHTML={{ __html: html }}
-    />
-  );
-}
-
-/** `<Figure size 640x480 …>` and the like name an object, they describe nothing. */
-const isRepr = (text: string) => /^(<.*>|\w+\(.*\))$/s.test(text.trim());
-
-function alternative(data: any, bundle: Bundle, mime: string): string {
-  const text = bundle['text/plain']?.content ?? '';
-  const stated = data.metadata?.[mime]?.alt ?? data.metadata?.alt;
-  return stated ?? (isRepr(text) ? '' : text);
-}
 
 interface PictureProps {
   bundle: Bundle;
@@ -100,49 +77,13 @@ export function Enlarge({ src, width = 0, children }: EnlargeProps) {
   );
 }
 
-function Mime({ data, alt }: { data: any; alt?: string }) {
+/** A picture, or what begins with one and can be moved. */
+function Still({ bundle, alt }: { bundle: Bundle; alt: string }) {
   const { site } = usePage();
-  const bundle: Bundle = data.data ?? {};
-  const read = (mime: string): string | undefined => {
-    const item = bundle[mime];
-    return item?.path ? site.bytes(item.path)?.toString() : item?.content;
-  };
-  const isWidget = bundle[WIDGET] !== undefined;
-  const image = IMAGES.find((mime) => bundle[mime]);
-  if (image) {
-    const text = alt ?? alternative(data, bundle, image);
-    const [Played, json] = PLAYED.map(([mime, each]) => [each, read(mime)] as const)
-      .find(([, found]) => found) ?? [];
-    const about = { bundle, mime: image, alt: text, isLive: Played !== undefined };
-    const picture = <Picture {...about} />;
-    return Played && json ? <Played json={json} still={picture} /> : picture;
-  }
-  if (isWidget) return null;
-  const html = read('text/html');
-  if (html !== undefined) {
-    return <div className="output-html" dangerouslySetInnerHTML={{ __html: html }} />;
-  }
-  const latex = read('text/latex');
-  if (latex !== undefined) {
-    const tex = latex.trim().replace(/^\$+(\\displaystyle)?|\$+$/g, '');
-    const rendered = katex.renderToString(tex, { displayMode: true });
-    return <div className="output-math" dangerouslySetInnerHTML={{ __html: rendered }} />;
-  }
-  const text = read('text/markdown') ?? read('text/plain');
-  return text === undefined ? null : <Text text={text} kind="result" />;
-}
-
-function Output({ data, alt }: { data: any; alt?: string }) {
-  const { site } = usePage();
-  const whole = data.path ? site.bytes(data.path)?.toString() : undefined;
-  if (data.output_type === 'stream') {
-    return <Text text={whole ?? data.text ?? ''} kind={data.name} />;
-  }
-  if (data.output_type === 'error') {
-    const trace = whole ?? data.traceback ?? `${data.ename}: ${data.evalue}`;
-    return <Text text={trace} kind="error" />;
-  }
-  return <Mime data={data} alt={alt} />;
+  const mime = IMAGES.find((each) => bundle[each])!;
+  const [kind, Played] = PLAYED.find(([each]) => bundle[each]) ?? [];
+  const picture = <Picture bundle={bundle} mime={mime} alt={alt} isLive={Boolean(Played)} />;
+  return Played ? <Played json={read(site, bundle[kind!])} still={picture} /> : picture;
 }
 
 /** Has this cell shown a figure that lives on a page, with a still to begin with? */
@@ -154,39 +95,49 @@ export function isLive(outputs: Node | undefined): boolean {
   );
 }
 
-/** Does this widget view, or this output, leave anything to see on a page? */
-function isVisible(data: any): boolean {
-  const bundle: Bundle = data?.data ?? {};
-  return Boolean(data) && (!bundle[WIDGET] || IMAGES.some((mime) => bundle[mime]));
+/** A picture with its words, or a text. */
+interface Piece {
+  bundle?: Bundle;
+  alt?: string;
+  text: string;
+  isPrinted: boolean;
 }
 
-/** Prints that follow one another were one text in the notebook. */
-function joinStreams(outputs: any[], read: (path: string) => string): any[] {
-  const joined: any[] = [];
-  for (const output of outputs) {
-    const last = joined.at(-1);
-    const text = output.path && output.text ? read(output.path) : output.text;
-    if (output.output_type === 'stream' && last?.name === output.name) {
-      last.text += text;
-    } else if (output.output_type === 'stream') {
-      joined.push({ output_type: 'stream', name: output.name, text });
-    } else {
-      joined.push(output);
-    }
+/** What a cell has shown. A widget without a still leaves nothing to see; prints that
+ * follow one another were one text in the notebook. */
+function pieces(site: Site, node: Node): Piece[] {
+  const found: Piece[] = [];
+  for (const { jupyter_data: data } of node.children ?? []) {
+    if (!data) continue;
+    const bundle: Bundle = data.data ?? {};
+    const mime = IMAGES.find((each) => bundle[each]);
+    const isPrinted = data.output_type === 'stream';
+    const { text: content, path } = data;
+    const text = read(site, isPrinted ? { content, path } : bundle['text/plain']);
+    const last = found.at(-1);
+    if (mime) found.push({ bundle, alt: data.metadata?.[mime]?.alt, text: '', isPrinted });
+    else if (isPrinted && last?.isPrinted) last.text += text;
+    else if (!bundle[WIDGET]) found.push({ text, isPrinted });
   }
-  return joined;
+  return found;
 }
 
 /** Text of more lines than this is a table that few look up. */
 const LONG = 12;
 
 /** A long text has a fold of its own; one line is shorter than the line of a fold. */
-function Words({ data, lines }: { data: any; lines: number }) {
-  if (lines < 3) return <Output data={data} />;
+function Words({ text, isFolded }: { text: string; isFolded: boolean }) {
+  const lines = text.trim().split('\n').length;
+  const words = (
+    <pre className="output-text" tabIndex={0} role="group" aria-label="output">
+      {text.replace(/\n$/, '')}
+    </pre>
+  );
+  if (isFolded || lines < 3) return words;
   const depth = lines > LONG ? 'everything' : 'core';
   return (
     <Fold kind="fold output" depth={depth} summary={`Output, ${lines} lines`}>
-      <Output data={data} />
+      {words}
     </Fold>
   );
 }
@@ -202,38 +153,19 @@ interface OutputsProps {
 }
 
 /** Everything a cell showed when it ran; nothing when there is nothing to show. */
-export function Outputs({ node, alt, only, isFolded }: OutputsProps) {
+export function Outputs({ node, alt, only, isFolded = false }: OutputsProps) {
   const { site } = usePage();
-  const read = (path: string) => site.bytes(path)?.toString() ?? '';
-  const linesOf = (data: any): number => {
-    const bundle: Bundle = data.data ?? {};
-    if (data.output_type === 'error' || RICH.some((mime) => bundle[mime])) return 0;
-    const item = bundle['text/plain'];
-    const text = data.text ?? item?.content ?? read(data.path ?? item?.path ?? '');
-    return String(text).trim().split('\n').length;
-  };
-  const shown = (node.children ?? []).map((output) => output.jupyter_data);
-  const outputs = joinStreams(shown.filter(isVisible), read)
-    .map((data) => ({ data, lines: linesOf(data) }))
-    .filter(({ lines }) => !only || (lines > 0) === (only === 'words'));
-  if (node.visibility === 'remove' || !outputs.length) {
-    return null;
-  }
-  const body = (
-    <div className={node.scroll ? 'outputs scroll' : 'outputs'} id={only === 'words' ? undefined : node.html_id}>
-      {outputs.map(({ data, lines }, i) =>
-        lines && !only && !isFolded ? (
-          <Words data={data} lines={lines} key={i} />
+  const shown = pieces(site, node).filter(({ bundle }) => !only || !bundle === (only === 'words'));
+  if (!shown.length) return null;
+  return (
+    <div className="outputs" id={only === 'words' ? undefined : node.html_id}>
+      {shown.map(({ bundle, alt: stated = '', text }, i) =>
+        bundle ? (
+          <Still bundle={bundle} alt={alt ?? stated} key={i} />
         ) : (
-          <Output data={data} alt={alt} key={i} />
+          <Words text={text} isFolded={isFolded || Boolean(only)} key={i} />
         ),
       )}
     </div>
-  );
-  if (node.visibility !== 'hide') return body;
-  return (
-    <Fold kind="fold" summary="Show the output">
-      {body}
-    </Fold>
   );
 }

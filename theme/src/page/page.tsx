@@ -75,31 +75,6 @@ function Sections({ page }: { page: Page }) {
   return <Outline label="On this page" links={links} />;
 }
 
-function Footnotes({ page }: { page: Page }) {
-  const notes = [...walk(page.mdast)].filter((node) => node.type === 'footnoteDefinition');
-  if (!notes.length) return null;
-  return (
-    <section className="endnotes footnotes" aria-labelledby="footnotes">
-      <h2 id="footnotes">Footnotes</h2>
-      <ol>
-        {notes.map((note) => (
-          <li key={note.identifier} id={`footnote-${note.identifier}`}>
-            <div>
-              <MyST ast={note.children} />
-            </div>
-            <a
-              href={`#footnote-ref-${note.identifier}`}
-              aria-label={`Back to the text, from footnote ${note.enumerator}`}
-            >
-              ↩
-            </a>
-          </li>
-        ))}
-      </ol>
-    </section>
-  );
-}
-
 function Bibliography({ page }: { page: Page }) {
   const { order = [], data = {} } = page.references?.cite ?? {};
   if (!order.length) return null;
@@ -108,13 +83,11 @@ function Bibliography({ page }: { page: Page }) {
       <h2 id="references">References</h2>
       <ul>
         {order.map((label) => (
-          <li key={label} id={`cite-${label}`}>
-            <div
-              dangerouslySetInnerHTML={{
-                __html: data[label].html.replaceAll(' target="_blank"', ''),
-              }}
-            />
-          </li>
+          <li
+            key={label}
+            id={`cite-${label}`}
+            dangerouslySetInnerHTML={{ __html: data[label].html.replaceAll(' target="_blank"', '') }}
+          />
         ))}
       </ul>
     </section>
@@ -232,7 +205,6 @@ export function Article({ site, page }: { site: Site; page: Page }) {
       )}
       <TakeAway site={site} page={page} />
       <MyST ast={page.mdast.children} />
-      <Footnotes page={page} />
       <Bibliography page={page} />
     </article>
   );

@@ -52,8 +52,7 @@ function copy(original: Element): Element {
     if (each instanceof HTMLDetailsElement) each.open = true;
     if (each instanceof HTMLAnchorElement) each.tabIndex = -1;
   }
-  const tools = '.copy, .anchor, script, [aria-label^="Back"]';
-  made.querySelectorAll(tools).forEach((each) => each.remove());
+  made.querySelectorAll('.copy, .anchor, script').forEach((each) => each.remove());
   return made;
 }
 
@@ -106,7 +105,7 @@ function isPreviewable(link: HTMLAnchorElement): boolean {
   const isOurs = url.origin === location.origin;
   if (!isOurs || link.matches('.anchor, .caption-number')) return false;
   const isHere = url.pathname === location.pathname;
-  if (isHere && (!url.hash || url.hash.startsWith('#footnote-ref-'))) return false;
+  if (isHere && !url.hash) return false;
   const target = isHere && document.getElementById(decodeURIComponent(url.hash.slice(1)));
   // The number of an equation is a link to the equation around it.
   return !(target && target.contains(link)) && /(\/|\.html)$/.test(url.pathname);

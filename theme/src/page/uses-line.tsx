@@ -4,15 +4,17 @@ import { together, type Uses } from '../site/uses';
 import type { Node } from '../site/types';
 import { Joined } from './joined';
 
-/** "chapters 4, 6, 9 · posterior.py, sampling.py", every word a link. */
-export function UsesLine({ uses }: { uses: Uses }) {
+/** "used in chapters 4, 6, 9 · posterior.py, sampling.py", every name a link. */
+export function UsesLine({ before, uses }: { before: string; uses: Uses }) {
   const { site } = usePage();
   const order = site.toc.map((entry) => entry.slug);
   const rank = (slug: string) => order.indexOf(slug);
   const chapters = [...uses.chapters].sort((a, b) => rank(a.slug) - rank(b.slug));
   const modules = uses.modules.filter((name) => site.package.module(name));
+  if (!chapters.length && !modules.length) return null;
   return (
     <>
+      {before}
       {chapters.length > 0 && (chapters.length === 1 ? 'chapter ' : 'chapters ')}
       <Joined>
         {chapters.map(({ slug, id }) => (
@@ -41,7 +43,7 @@ export function UsedIn({ block }: { block: Node }) {
   if (!uses.chapters.length && !uses.modules.length) return null;
   return (
     <p className="used-in">
-      used in: <UsesLine uses={uses} />
+      <UsesLine before="used in: " uses={uses} />
     </p>
   );
 }

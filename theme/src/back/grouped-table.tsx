@@ -7,22 +7,22 @@ interface Group {
 }
 
 interface GroupedTableProps {
-  className?: string;
   caption: string;
-  heads: string[];
+  /** What each column is called, and how wide it is; without a width it takes the rest. */
+  columns: [head: string, width?: string][];
   groups: Group[];
 }
 
 /** A table of many columns whose rows come in groups. Where there is no room its cells
  * stand below one another: the roles keep it a table, and each cell bears its head. */
-export function GroupedTable({ className = '', caption, heads, groups }: GroupedTableProps) {
+export function GroupedTable({ caption, columns, groups }: GroupedTableProps) {
   return (
-    <table className={`ledger ${className}`} role="table">
+    <table className="ledger" role="table">
       <caption className="sr-only">{caption}</caption>
       <thead role="rowgroup">
         <tr role="row">
-          {heads.map((head) => (
-            <th scope="col" role="columnheader" key={head}>
+          {columns.map(([head, width]) => (
+            <th scope="col" role="columnheader" style={{ width }} key={head}>
               {head}
             </th>
           ))}
@@ -31,7 +31,7 @@ export function GroupedTable({ className = '', caption, heads, groups }: Grouped
       {groups.map(({ title, rows }, i) => (
         <tbody role="rowgroup" key={i}>
           <tr role="row" className="group">
-            <th scope="rowgroup" role="rowheader" colSpan={heads.length}>
+            <th scope="rowgroup" role="rowheader" colSpan={columns.length}>
               {title}
             </th>
           </tr>
@@ -41,7 +41,7 @@ export function GroupedTable({ className = '', caption, heads, groups }: Grouped
                 {name}
               </th>
               {others.map((cell, k) => (
-                <td role="cell" data-head={heads[k + 1]} key={k}>
+                <td role="cell" data-head={columns[k + 1][0]} key={k}>
                   {cell}
                 </td>
               ))}

@@ -24,7 +24,7 @@ export interface Row {
   check?: { href: string; hasRun: boolean; measured: Measured[] };
 }
 
-export interface Account {
+interface Account {
   entry: TocEntry;
   rows: Row[];
 }
@@ -244,7 +244,12 @@ export function Ledger() {
       <Totals rows={all.flatMap((account) => account.rows)} />
       <GroupedTable
         caption="Every numbered equation and its check"
-        heads={['Equation', 'Statement', 'Source and code', 'Print and check']}
+        columns={[
+          ['Equation', '8.5rem'],
+          ['Statement'],
+          ['Source and code', '13.5rem'],
+          ['Print and check', '13rem'],
+        ]}
         groups={all.map(({ entry, rows }) => ({
           title: (
             <a href={site.href(entry.slug!)}>

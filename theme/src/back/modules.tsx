@@ -1,10 +1,11 @@
+import type { ReactNode } from 'react';
 import type { Page } from '../site/types';
 import { MODULES, type Site } from '../site/site';
 import type { Module, Part } from '../site/package';
 import { highlight } from '../page/code';
 import { DocWords } from '../site/docstring';
 import { Modules } from './names';
-import { Frame, Outline, renderIn } from '../page/page';
+import { Frame, Outline, renderWhole } from '../page/page';
 import { publicNames, Reference, referenceId } from './reference';
 
 /** Colours may span lines: each line is given all the spans it lies in. */
@@ -81,64 +82,64 @@ function NamesIn({ site, module }: { site: Site; module: Module }) {
   return <Outline label="Names in this module" className="names" links={links} />;
 }
 
-/** Something to show that no chapter holds. */
-function pageOf(title: string, description: string): Page {
-  return {
-    slug: MODULES,
-    location: '',
-    frontmatter: { title, description },
-    mdast: { type: 'root' },
-  };
+interface Shown {
+  title: string;
+  description: string;
+  kicker: ReactNode;
+  standfirst: ReactNode;
+  className?: string;
+  outline?: ReactNode;
+  children: ReactNode;
+}
+
+/** A page that no chapter holds. */
+function render(site: Site, shown: Shown): string {
+  const { title, description, kicker, standfirst, children, ...frame } = shown;
+  const frontmatter = { title, description };
+  const page: Page = { slug: MODULES, location: '', frontmatter, mdast: { type: 'root' } };
+  return renderWhole(
+    site,
+    page,
+    <Frame site={site} page={page} {...frame}>
+      <article>
+        <p className="kicker">{kicker}</p>
+        <h1>
+          <code>{title}</code>
+        </h1>
+        <p className="standfirst">{standfirst}</p>
+        {children}
+      </article>
+    </Frame>,
+  );
 }
 
 /** The page of one module: the reference of its public names, and its source, each part
  * linked to the cell it comes from. */
-export function renderModule(site: Site, module: Module): string {
-  const page = pageOf(module.file, module.summary);
-  const body = (
-    <Frame
-      site={site}
-      page={page}
-      className="module"
-      outline={<NamesIn site={site} module={module} />}
-    >
-      <article>
-        <p className="kicker">
-          <a href={site.moduleHref()}>API reference</a>
-        </p>
-        <h1>
-          <code>{module.file}</code>
-        </h1>
-        <p className="standfirst">
-          <DocWords text={module.summary} />
-        </p>
+export const renderModule = (site: Site, module: Module): string =>
+  render(site, {
+    title: module.file,
+    description: module.summary,
+    kicker: <a href={site.moduleHref()}>API reference</a>,
+    standfirst: <DocWords text={module.summary} />,
+    className: 'module',
+    outline: <NamesIn site={site} module={module} />,
+    children: (
+      <>
         <Reference site={site} module={module.name} />
         <h2 id="source">Source</h2>
         <Listing site={site} module={module} />
-      </article>
-    </Frame>
-  );
-  return `<!doctype html>${renderIn(site, page, body)}`;
-}
+      </>
+    ),
+  });
 
 /** The list of all modules, in the order in which the book writes them. */
-export function renderModules(site: Site): string {
-  const { name } = site.package;
-  const page = pageOf(name, `The modules of ${name}, in the order of the book.`);
-  const body = (
-    <Frame site={site} page={page}>
-      <article>
-        <p className="kicker">API reference</p>
-        <h1>
-          <code>{name}</code>
-        </h1>
-        <p className="standfirst">
-          Every line of it stands in a chapter. The modules, in the order in which the
-          book writes them; each page lists the public names of its module.
-        </p>
-        <Modules />
-      </article>
-    </Frame>
-  );
-  return `<!doctype html>${renderIn(site, page, body)}`;
-}
+export const renderModules = (site: Site): string =>
+  render(site, {
+    title: site.package.name,
+    description: `The modules of ${site.package.name}, in the order of the book.`,
+    kicker: 'API reference',
+    standfirst:
+      'Every line of it stands in a chapter. The modules, in the order in which the book ' +
+      'writes them; each page lists the public names of its module.',
+    children: <Modules />,
+  });

@@ -107,9 +107,13 @@ export function Errata() {
         not yet.
       </p>
       <GroupedTable
-        className="errata"
         caption="What the notes say and what is right"
-        heads={['Where', 'The notes say', 'What is right', 'Shown and computed']}
+        columns={[
+          ['Where', '6rem'],
+          ['The notes say'],
+          ['What is right'],
+          ['Shown and computed', '17rem'],
+        ]}
         groups={byNote(errata, noteOf).map(([note, entries]) => ({
           title: `Note ${note}`,
           rows: entries.map((erratum) => ({
@@ -133,7 +137,7 @@ interface Section {
 const text = (value: string): Node => ({ type: 'text', value });
 
 /** The place that "02-diffusion-kernel#eq-kernel" names, with its title. */
-export function sectionAt(site: Site, name: string): Section | undefined {
+function sectionAt(site: Site, name: string): Section | undefined {
   const [stem, id] = name.split('#');
   const pages = [...site.pages];
   const [slug, page] = pages.find(([, each]) => basename(each.location, '.md') === stem) ?? [];

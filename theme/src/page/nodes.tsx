@@ -156,14 +156,6 @@ function Container({ node }: Props) {
   );
 }
 
-function CaptionNumber({ node }: Props) {
-  return (
-    <a className="caption-number" href={`#${node.html_id}`}>
-      <Inner node={node} />
-    </a>
-  );
-}
-
 function Table({ node }: Props) {
   const rows = node.children ?? [];
   const isHead = (row: Node) => row.children!.every((cell) => cell.header);
@@ -207,13 +199,16 @@ function Box({ node }: Props) {
   );
 }
 
-function Cite({ node }: Props) {
-  return (
-    <a className="cite" href={`#cite-${node.label}`}>
+/** A link to a place of this page. */
+const leadsTo =
+  (className: string, id: (node: Node) => string) =>
+  ({ node }: Props) => (
+    <a className={className} href={`#${id(node)}`}>
       <Inner node={node} />
     </a>
   );
-}
+
+const Cite = leadsTo('cite', ({ label }) => `cite-${label}`);
 
 function CiteGroup({ node }: Props) {
   const cited = node.children?.map((child, i) => <Cite node={child} key={i} />);
@@ -266,7 +261,7 @@ const COMPONENTS: Record<string, FunctionComponent<Props>> = {
   blockquote: as('blockquote'),
   break: () => <br />,
   caption: as('figcaption'),
-  captionNumber: CaptionNumber,
+  captionNumber: leadsTo('caption-number', (node) => node.html_id!),
   cite: Cite,
   citeGroup: CiteGroup,
   code: ({ node }) => <Code value={node.value ?? ''} lang={node.lang} id={node.html_id} />,

@@ -1,46 +1,30 @@
 import type { ReactNode } from 'react';
 import { renderToStaticMarkup } from 'react-dom/server';
-import type { Node, Page } from '../site/types';
+import type { Node, Page, TocEntry } from '../site/types';
 import type { Site } from '../site/site';
-import { PageProvider } from '../site/context';
+import { PageProvider, usePage } from '../site/context';
 import { Foot } from './foot';
 import { Head } from './head';
 import { MyST } from './nodes';
 import { TakeAway } from './takeaway';
-import { parts } from './toc';
+import { Parts, parts } from './toc';
 import { find, walk } from '../site/tree';
 
-interface ContentsProps {
-  site: Site;
-  current: string;
-  /** What the page in question holds: it stands below its entry. */
-  outline?: ReactNode;
-}
-
-function Contents({ site, current, outline }: ContentsProps) {
+/** `outline` is what this page holds: it stands below its entry. */
+function Contents({ outline }: { outline?: ReactNode }) {
+  const { site, page } = usePage();
+  const show = ({ slug, number, title }: TocEntry) => (
+    <>
+      <a href={site.href(slug!)} aria-current={slug === page.slug ? 'page' : undefined}>
+        <span className="number">{number}</span>
+        <span>{title}</span>
+      </a>
+      {slug === page.slug && outline}
+    </>
+  );
   return (
     <nav id="contents" aria-label="Table of contents">
-      <ol className="parts">
-        {parts(site).map((part, i) => (
-          <li key={i}>
-            {part.title && <p className="part-title">{part.title}</p>}
-            <ol>
-              {part.entries.map((entry) => (
-                <li key={entry.slug} className={entry.level > 2 ? 'deeper' : undefined}>
-                  <a
-                    href={site.href(entry.slug!)}
-                    aria-current={entry.slug === current ? 'page' : undefined}
-                  >
-                    <span className="number">{entry.number}</span>
-                    <span>{entry.title}</span>
-                  </a>
-                  {entry.slug === current && outline}
-                </li>
-              ))}
-            </ol>
-          </li>
-        ))}
-      </ol>
+      <Parts site={site} show={show} />
     </nav>
   );
 }
@@ -181,7 +165,7 @@ export function Frame({ site, page, className, outline, children }: FrameProps) 
         </a>
         <Masthead site={site} />
         <div className={['layout', className].filter(Boolean).join(' ')}>
-          <Contents site={site} current={page.slug} outline={outline} />
+          <Contents outline={outline} />
           {/* The hyphen keeps it apart from the Python names that module pages bear. */}
           <main id="main-text" tabIndex={-1}>
             {children}
@@ -230,14 +214,16 @@ function Document({ site, page }: { site: Site; page: Page }) {
 }
 
 /** HTML of something that reads the page it stands in. */
-export function renderIn(site: Site, page: Page, body: ReactNode): string {
-  return renderToStaticMarkup(<PageProvider value={{ site, page }}>{body}</PageProvider>);
-}
+export const renderIn = (site: Site, page: Page, body: ReactNode): string =>
+  renderToStaticMarkup(<PageProvider value={{ site, page }}>{body}</PageProvider>);
 
-/** One page as HTML. Problems and files met on the way are left in `site`. */
-export function renderPage(site: Site, page: Page): string {
-  return `<!doctype html>${renderIn(site, page, <Document site={site} page={page} />)}`;
-}
+/** A whole file of HTML. */
+export const renderWhole = (site: Site, page: Page, frame: ReactNode): string =>
+  `<!doctype html>${renderIn(site, page, frame)}`;
+
+/** One page. Problems and files met on the way are left in `site`. */
+export const renderPage = (site: Site, page: Page): string =>
+  renderWhole(site, page, <Document site={site} page={page} />);
 
 /** In a browser: the book may lie below a path that nobody named. */
 const FIND_THE_BOOK = `addEventListener('error', async ({ target }) => {

@@ -1,6 +1,6 @@
 // Previews: what a link leads to, shown beside it on hover and on keyboard focus.
 // They stay while the pointer is on them, and Escape takes them away.
-import { cleanLinks, element, readJson, siteUrl } from './dom';
+import { between, cleanLinks, element, readJson, siteUrl } from './dom';
 
 const SHOW_AFTER = 250;
 const HIDE_AFTER = 250;
@@ -17,22 +17,11 @@ interface Described {
 const pages = new Map<string, Promise<Document>>();
 let names: Promise<Record<string, Described>> | undefined;
 
-function pageAt(url: URL): Promise<Document> {
-  if (url.pathname === location.pathname) return Promise.resolve(document);
-  let page = pages.get(url.pathname);
-  if (!page) {
-    page = fetch(url.pathname).then(async (answer) => {
-      if (!answer.ok) throw new Error(`${url.pathname}: ${answer.status}`);
-      return found(await answer.text(), url);
-    });
-    pages.set(url.pathname, page);
-  }
-  return page;
-}
-
 /** Another page, whose addresses are written from where it lies. */
-function found(html: string, url: URL): Document {
-  const page = new DOMParser().parseFromString(html, 'text/html');
+async function fetched(url: URL): Promise<Document> {
+  const answer = await fetch(url.pathname);
+  if (!answer.ok) throw new Error(`${url.pathname}: ${answer.status}`);
+  const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
   const base = page.createElement('base');
   base.href = url.href;
   page.head.prepend(base);
@@ -40,6 +29,12 @@ function found(html: string, url: URL): Document {
   for (const image of page.images) image.setAttribute('src', image.src);
   cleanLinks(page.querySelectorAll<HTMLAnchorElement>('a[href]'));
   return page;
+}
+
+async function pageAt(url: URL): Promise<Document> {
+  if (url.pathname === location.pathname) return document;
+  if (!pages.has(url.pathname)) pages.set(url.pathname, fetched(url));
+  return pages.get(url.pathname)!;
 }
 
 /** A copy that can stand in a page which holds the original. */
@@ -174,7 +169,7 @@ class Preview {
     const above = at.top - 2 * GAP;
     const isBelow = below >= Math.min(this.box.scrollHeight, 260) || below >= above;
     const style = this.box.style;
-    style.maxHeight = `${Math.min(Math.max(isBelow ? below : above, 80), 420)}px`;
+    style.maxHeight = `${between(80, isBelow ? below : above, 420)}px`;
     const { width, height } = this.box.getBoundingClientRect();
     const edge = document.documentElement.clientWidth - width - GAP;
     style.left = `${Math.max(GAP, Math.min(at.left - 12, edge)) + scrollX}px`;

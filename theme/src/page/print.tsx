@@ -2,7 +2,7 @@ import { renderToStaticMarkup } from 'react-dom/server';
 import type { Page, TocEntry } from '../site/types';
 import type { Site } from '../site/site';
 import { Article, renderIn } from './page';
-import { parts } from './toc';
+import { Parts } from './toc';
 
 interface Chapter {
   entry: TocEntry;
@@ -53,26 +53,19 @@ function embed(site: Site, slug: string, html: string): string {
 }
 
 function Contents({ site }: { site: Site }) {
+  const show = ({ slug, number, title }: TocEntry) =>
+    site.pages.has(slug!) && (
+      <a href={`#${slug}`}>
+        <span className="number">{number}</span>
+        <span>{title}</span>
+        {/* Filled in by tools/pdf.py, once the pages are known. */}
+        <span className="page-of" data-of={slug} />
+      </a>
+    );
   return (
     <nav className="print-contents" aria-labelledby="contents-title">
       <h1 id="contents-title">Contents</h1>
-      {parts(site).map((part) => (
-        <section key={part.title}>
-          {part.title && <p className="part-title">{part.title}</p>}
-          <ol>
-            {part.entries.filter(({ slug }) => site.pages.has(slug!)).map((entry) => (
-              <li key={entry.slug}>
-                <a href={`#${entry.slug}`}>
-                  <span className="number">{entry.number}</span>
-                  <span className="title">{entry.title}</span>
-                  {/* Filled in by tools/pdf.py, once the pages are known. */}
-                  <span className="page-of" data-of={entry.slug} />
-                </a>
-              </li>
-            ))}
-          </ol>
-        </section>
-      ))}
+      <Parts site={site} show={show} />
     </nav>
   );
 }

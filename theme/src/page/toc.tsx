@@ -1,8 +1,9 @@
+import type { ReactNode } from 'react';
 import { usePage } from '../site/context';
 import { MODULES, type Site } from '../site/site';
 import type { TocEntry } from '../site/types';
 
-export interface Part {
+interface Part {
   title?: string;
   entries: TocEntry[];
 }
@@ -25,30 +26,42 @@ export function parts(site: Site): Part[] {
   return found.filter((part) => part.title || part.entries.length);
 }
 
-/** The `{toc}` directive: every chapter with what it gives, part by part. */
+interface PartsProps {
+  site: Site;
+  Title?: 'p' | 'h2';
+  /** What is said of a page; nothing, where it is not named. */
+  show: (entry: TocEntry) => ReactNode;
+}
+
+/** The pages of the book, part by part. */
+export function Parts({ site, Title = 'p', show }: PartsProps) {
+  return parts(site).map(({ title, entries }, i) => (
+    <section className="part" key={i}>
+      {title && <Title className="part-title">{title}</Title>}
+      <ol>
+        {entries.map((entry) => {
+          const shown = show(entry);
+          return shown && <li key={entry.slug}>{shown}</li>;
+        })}
+      </ol>
+    </section>
+  ));
+}
+
+/** The `{toc}` directive: every chapter with what it gives. */
 export function ChapterList() {
   const { site } = usePage();
+  const show = ({ slug, number, title, description, thumbnail }: TocEntry) => (
+    <a href={site.href(slug!)}>
+      <span className="number">{number}</span>
+      <span className="chapter-title">{title}</span>
+      <span className="chapter-description">{description}</span>
+      {thumbnail && <img {...site.publish(thumbnail)} alt="" loading="lazy" />}
+    </a>
+  );
   return (
     <nav className="chapters" aria-label="Chapters">
-      {parts(site).map((part, i) => (
-        <section key={i} className="chapters-part">
-          {part.title && <h2>{part.title}</h2>}
-          <ol>
-            {part.entries.map((entry) => (
-              <li key={entry.slug}>
-                <a href={site.href(entry.slug!)}>
-                  <span className="number">{entry.number}</span>
-                  <span className="chapter-title">{entry.title}</span>
-                  <span className="chapter-description">{entry.description}</span>
-                  {entry.thumbnail && (
-                    <img {...site.publish(entry.thumbnail)} alt="" loading="lazy" />
-                  )}
-                </a>
-              </li>
-            ))}
-          </ol>
-        </section>
-      ))}
+      <Parts site={site} Title="h2" show={show} />
     </nav>
   );
 }

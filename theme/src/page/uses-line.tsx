@@ -1,25 +1,23 @@
 import { usePage } from '../site/context';
 import { fileOf } from '../site/package';
-import { together, type Uses } from '../site/uses';
+import type { Uses } from '../site/uses';
 import type { Node } from '../site/types';
 import { Joined } from './joined';
 
 /** "used in chapters 4, 6, 9 · posterior.py, sampling.py", every name a link. */
 export function UsesLine({ before, uses }: { before: string; uses: Uses }) {
   const { site } = usePage();
-  const order = site.toc.map((entry) => entry.slug);
-  const rank = (slug: string) => order.indexOf(slug);
-  const chapters = [...uses.chapters].sort((a, b) => rank(a.slug) - rank(b.slug));
-  const modules = uses.modules.filter((name) => site.package.module(name));
+  const chapters = site.toc.filter(({ slug = '' }) => uses.chapters.has(slug));
+  const modules = [...uses.modules].filter((name) => site.package.module(name));
   if (!chapters.length && !modules.length) return null;
   return (
     <>
       {before}
       {chapters.length > 0 && (chapters.length === 1 ? 'chapter ' : 'chapters ')}
       <Joined>
-        {chapters.map(({ slug, id }) => (
-          <a href={`${site.href(slug)}#${id}`} key={slug}>
-            {site.numberOf(slug)}
+        {chapters.map(({ slug, number }) => (
+          <a href={`${site.href(slug!)}#${uses.chapters.get(slug!)}`} key={slug}>
+            {number}
           </a>
         ))}
       </Joined>
@@ -39,8 +37,8 @@ export function UsesLine({ before, uses }: { before: string; uses: Uses }) {
 export function UsedIn({ block }: { block: Node }) {
   const { site } = usePage();
   const defined = site.identifiers.all.filter((each) => each.block === block);
-  const uses = together(defined.map((each) => site.usesOf(each)));
-  if (!uses.chapters.length && !uses.modules.length) return null;
+  const uses = site.usesOf(...defined);
+  if (!uses.chapters.size && !uses.modules.size) return null;
   return (
     <p className="used-in">
       <UsesLine before="used in: " uses={uses} />

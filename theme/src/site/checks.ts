@@ -4,7 +4,6 @@ import type { Node, Page } from './types';
 /** The cell that checks something. */
 export interface Check {
   slug: string;
-  id: string;
   block: Node;
   /** Does the cell check nothing else? */
   isOnly: boolean;
@@ -20,9 +19,9 @@ export function collectChecks(pages: Map<string, Page>) {
       // The first check of a name counts; a later one repeats it in another way.
       const fresh = names.filter((name) => !places.has(name));
       if (!fresh.length) continue;
-      const id: string = (block.html_id ??= `check-${fresh[0]}`);
+      block.html_id ??= `check-${fresh[0]}`;
       const isOnly = names.length === 1;
-      for (const name of fresh) places.set(name, { slug, id, block, isOnly });
+      for (const name of fresh) places.set(name, { slug, block, isOnly });
     }
   }
   return places;
@@ -38,10 +37,9 @@ export interface Measured {
 }
 
 /** A number of the text, computed anew. */
-export interface Recomputed {
+interface Recomputed {
   label: string;
   computed: string;
-  stated: string;
 }
 
 const ERROR = /^(.*): ([\w ]+), largest error (\S+), allowed (\S+)$/gm;
@@ -68,8 +66,8 @@ export function measurements(block: Node, name: string, isOnly: boolean): Measur
 
 /** The numbers of the text that a cell has computed. */
 export function recomputed(block: Node): Recomputed[] {
-  return [...cellText(block).matchAll(NUMBER)].map(([, label, computed, stated]) => {
-    return { label, computed, stated };
+  return [...cellText(block).matchAll(NUMBER)].map(([, label, computed]) => {
+    return { label, computed };
   });
 }
 

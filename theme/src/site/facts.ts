@@ -38,7 +38,7 @@ export interface Covered {
   'not-yet'?: string;
 }
 
-export const EQUATIONS = 'chapters/equations.yml';
+const EQUATIONS = 'chapters/equations.yml';
 export const NOTES = 'chapters/notes.yml';
 
 export const citedIn = (origin: Origin): string[] => [origin.cite ?? []].flat();

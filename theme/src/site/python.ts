@@ -16,7 +16,7 @@ export interface Definition {
   members: Definition[];
 }
 
-export interface Use {
+interface Use {
   name: string;
   from: number;
   /** Is this the line that imports it? */
@@ -179,7 +179,7 @@ export function definitions(source: string): Definition[] {
 }
 
 /** A module of the package that a piece of code imports, and what from it. */
-export interface Imported {
+interface Imported {
   module: string;
   names: string[];
 }

@@ -87,7 +87,7 @@ async function main(): Promise<number> {
     write(`${name}.js`, `document.currentScript.data=${json}`);
   };
   for (const [name, data] of Object.entries(DATA)) writeData(name, JSON.stringify(data(site)));
-  for (const { path, bytes } of site.assets.values()) {
+  for (const [path, bytes] of site.assets) {
     (path.endsWith('.json') ? writeData : write)(path, bytes);
   }
 

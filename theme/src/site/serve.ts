@@ -9,7 +9,6 @@ import { renderMissing } from '../page/page';
 import { DATA, documents } from './documents';
 import { basePath, bookRoot, setting } from './settings';
 import { Site } from './site';
-import type { Asset } from './types';
 
 const TYPES: Record<string, string> = {
   '.css': 'text/css',
@@ -27,7 +26,7 @@ const contentPort = setting('CONTENT_CDN_PORT');
 const base = basePath();
 const bundled = dirname(fileURLToPath(import.meta.url));
 /** Images of every page that has been shown, whatever has changed since. */
-const assets = new Map<string, Asset>();
+const assets = new Map<string, Buffer>();
 
 const RELOAD =
   `<script>new WebSocket('ws://'+location.hostname+':${contentPort}/socket').onmessage=` +
@@ -42,7 +41,7 @@ interface Answer {
 function page(site: Site, path: string): Answer {
   const found = documents(site).find(({ href }) => site.below(href) === path);
   const html = found ? found.html() : renderMissing(site);
-  for (const asset of site.assets.values()) assets.set(asset.path, asset);
+  for (const [file, bytes] of site.assets) assets.set(file, bytes);
   for (const problem of new Set(site.problems)) console.error(`⛔️ ${problem}`);
   const body = html.replace('</body>', () => `${RELOAD}</body>`);
   return { status: found ? 200 : 404, type: '.html', body };
@@ -51,7 +50,7 @@ function page(site: Site, path: string): Answer {
 async function answer(path: string): Promise<Answer> {
   const type = extname(path);
   const known = assets.get(path);
-  if (known) return { type, body: known.bytes };
+  if (known) return { type, body: known };
   if (path.startsWith('assets/')) {
     return { type, body: await readFile(join(bundled, normalize(path))) };
   }

@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { imageSize } from 'image-size';
-import type { Asset, Node, Page, Target, TocEntry } from './types';
+import type { Node, Page, Target, TocEntry } from './types';
 import { About } from './about';
 import { collectChecks, type Check } from './checks';
 import { Citations } from './citations';
 import { Facts } from './facts';
 import { collectIdentifiers, type Identifier, type Identifiers } from './identifiers';
 import { Package } from './package';
-import { collectUses, NO_USES, type Uses } from './uses';
+import { collectUses, together, type Uses } from './uses';
 import { capital, find, isExercise, plainText, tagged, walk } from './tree';
 
 interface Picture {
@@ -30,7 +30,8 @@ export const PRINT = 'print';
  * a plain function and a page can name the equations of any other.
  */
 export class Site {
-  readonly assets = new Map<string, Asset>();
+  /** Files of the site that pages show, by their paths. */
+  readonly assets = new Map<string, Buffer>();
   readonly problems: string[] = [];
   readonly title: string;
   readonly description: string;
@@ -110,7 +111,7 @@ export class Site {
   /** Address of the cell that checks an equation, a figure or a box. */
   checkOf(name: string | undefined): string | undefined {
     const place = name ? this.checks.get(name) : undefined;
-    return place && `${this.href(place.slug)}#${place.id}`;
+    return place && `${this.href(place.slug)}#${place.block.html_id}`;
   }
 
   /** The number of a page's chapter. */
@@ -118,8 +119,9 @@ export class Site {
     return this.toc.find((entry) => entry.slug === slug)?.number;
   }
 
-  usesOf(identifier: Identifier): Uses {
-    return this.uses.get(identifier) ?? NO_USES;
+  /** Where names are used, as one. */
+  usesOf(...identifiers: Identifier[]): Uses {
+    return together(identifiers.flatMap((each) => this.uses.get(each) ?? []));
   }
 
   /** Address of a module's page, or of the list of them. */
@@ -171,7 +173,7 @@ export class Site {
 
   /** A picture has its size, so that a page does not jump while it loads. */
   private write(name: string, bytes: Buffer): Picture {
-    this.assets.set(name, { path: `build/${name}`, bytes });
+    this.assets.set(`build/${name}`, bytes);
     const { width, height } = /\.(png|svg)$/.test(name) ? imageSize(bytes) : {};
     return { src: `${this.base}/build/${name}`, width, height };
   }

@@ -11,7 +11,7 @@ export interface Node {
   [field: string]: any;
 }
 
-export interface Frontmatter {
+interface Frontmatter {
   title?: string;
   description?: string;
   thumbnail?: string;
@@ -53,10 +53,4 @@ export interface Target {
   /** The words of a box's own title; for anything else its label. */
   title: string;
   number?: string;
-}
-
-/** One file of the rendered site. */
-export interface Asset {
-  path: string;
-  bytes: Buffer;
 }

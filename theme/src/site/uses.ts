@@ -5,26 +5,10 @@ import { freeNames } from './python';
 import { tagged, walk } from './tree';
 import type { Node, Page, TocEntry } from './types';
 
-/** A cell that uses a name; of each chapter the first. */
-export interface Place {
-  slug: string;
-  id: string;
-}
-
 export interface Uses {
-  chapters: Place[];
-  modules: string[];
-}
-
-export const NO_USES: Uses = { chapters: [], modules: [] };
-
-function add(uses: Uses, slug: string, block: Node): void {
-  if (!uses.chapters.some((place) => place.slug === slug)) {
-    uses.chapters.push({ slug, id: block.html_id! });
-  }
-  for (const module of tagged(block, 'export')) {
-    if (!uses.modules.includes(module)) uses.modules.push(module);
-  }
+  /** Of each chapter, by its slug, the id of the first cell. */
+  chapters: Map<string, string>;
+  modules: Set<string>;
 }
 
 /** The names of the package that a cell looks up, each once. */
@@ -54,9 +38,10 @@ export function collectUses(
       count += 1;
       for (const each of usedBy(block, slug, root, identifiers)) {
         block.html_id ??= `cell-${count}`;
-        const uses = found.get(each) ?? { chapters: [], modules: [] };
-        add(uses, slug, block);
+        const uses: Uses = found.get(each) ?? together([]);
         found.set(each, uses);
+        if (!uses.chapters.has(slug)) uses.chapters.set(slug, block.html_id);
+        for (const module of tagged(block, 'export')) uses.modules.add(module);
       }
     }
   }
@@ -64,13 +49,8 @@ export function collectUses(
 }
 
 /** The uses of several names as one. */
-export function together(all: Uses[]): Uses {
-  const chapters = new Map<string, Place>();
-  for (const place of all.flatMap((uses) => uses.chapters)) {
-    if (!chapters.has(place.slug)) chapters.set(place.slug, place);
-  }
-  return {
-    chapters: [...chapters.values()],
-    modules: [...new Set(all.flatMap((uses) => uses.modules))],
-  };
-}
+export const together = (all: Uses[]): Uses => ({
+  // Of two cells in a chapter the one that is set last counts: the first.
+  chapters: new Map(all.flatMap(({ chapters }) => [...chapters]).reverse()),
+  modules: new Set(all.flatMap(({ modules }) => [...modules])),
+});

@@ -1,6 +1,6 @@
 // The reader's cloud: drawn by hand, kept from chapter to chapter, and shown as the
 // chapter shows it. What is computed is in cloud-maths.ts.
-import { arrow, between, element, recall, remember } from '../page/dom';
+import { arrow, between, element, pixels, recall, remember } from '../page/dom';
 import type { Control } from './controls';
 import { alphaBarOf, Cloud, samplers } from './cloud-maths';
 import { listen, say } from './live-client';
@@ -89,11 +89,8 @@ class Pen {
     const found = Float64Array.from({ length: count * count }, (_, i) =>
       density(middle(i % count), middle(Math.floor(i / count))));
     const most = Math.max(...found);
-    const image = new ImageData(count, count);
     const ink = this.colors[0].match(/\d+/g)!.map(Number);
-    found.forEach((each, i) => image.data.set([...ink, (220 * each) / most], 4 * i));
-    const small = element('canvas', { width: `${count}`, height: `${count}` });
-    small.getContext('2d')!.putImageData(image, 0, 0);
+    const small = pixels(count, count, (i) => [...ink, (220 * found[i]) / most]);
     this.begin(0, 1);
     this.context.drawImage(small, -REACH, -REACH, 2 * REACH, 2 * REACH);
   }

@@ -2,6 +2,7 @@
 // position of the controls. The Python side is `ddpm_lit.book.widgets`.
 import { scaleLinear, type ScaleLinear } from 'd3-scale';
 import { area, line } from 'd3-shape';
+import { pixels } from '../page/dom';
 import { rowOf, type Control, type Positions } from './controls';
 
 /** A channel of a mark: the controls it depends on, and its packed numbers. */
@@ -11,6 +12,8 @@ interface Table {
   low: number;
   step: number;
   data: string;
+  /** The same, decoded when it is first needed. */
+  bytes?: Uint8Array;
 }
 
 interface Mark {
@@ -53,24 +56,12 @@ const GAP = 4095;
 const INCH = 96;
 const NARROW = 560;
 
-/** The packed bytes of a table, decoded once. */
-const decoded = new WeakMap<Table, Uint8Array>();
-
-function bytesOf(table: Table): Uint8Array {
-  let bytes = decoded.get(table);
-  if (!bytes) {
-    bytes = Uint8Array.from(atob(table.data), (letter) => letter.charCodeAt(0));
-    decoded.set(table, bytes);
-  }
-  return bytes;
-}
-
 /**
  * One row of a table. The numbers were stored as differences along the last axis,
  * all low bytes first, then all high bytes.
  */
 function readRow(table: Table, row: number): number[] {
-  const bytes = bytesOf(table);
+  const bytes = (table.bytes ??= Uint8Array.from(atob(table.data), (each) => each.charCodeAt(0)));
   const half = bytes.length / 2;
   const size = table.shape.reduce((a, b) => a * b, 1);
   const last = table.shape.at(-1) ?? 1;
@@ -174,22 +165,14 @@ function drawBars(mark: Mark, { edges, heights }: Data, x: Scale, y: Scale): str
 /** An image as the address of a small PNG, one pixel for each number. */
 function pixelSource(mark: Mark, values: number[]): string {
   const [rows, columns] = mark.channels.values.shape;
-  const canvas = document.createElement('canvas');
-  [canvas.width, canvas.height] = [columns, rows];
-  const context = canvas.getContext('2d')!;
-  const image = context.createImageData(columns, rows);
   const { low, high } = mark.style;
   const color = scaleLinear<string>()
     .domain(mark.palette!.map((_, i, all) => low + ((high - low) * i) / (all.length - 1)))
     .range(mark.palette!)
     .clamp(true);
-  values.forEach((value, i) => {
-    if (Number.isNaN(value)) return;
-    const rgb = color(value).match(/\d+/g)!.map(Number);
-    image.data.set([...rgb.slice(0, 3), 255], 4 * i);
-  });
-  context.putImageData(image, 0, 0);
-  return canvas.toDataURL();
+  const seen = (value: number) => [...color(value).match(/\d+/g)!.map(Number), 255];
+  const gap = [0, 0, 0, 0];
+  return pixels(columns, rows, (i) => (Number.isNaN(values[i]) ? gap : seen(values[i]))).toDataURL();
 }
 
 /** Where a number stands on an axis: on one with powers of ten, by its exponent. */

@@ -1,6 +1,6 @@
 // Models at work in the page: what is asked of the worker, and what it answers, drawn.
 import { say, tell } from '../live/live-client';
-import { arrow, between, element, isFile, readJson, siteUrl, whenNear } from '../page/dom';
+import { arrow, between, element, isFile, pixels, readJson, siteUrl, whenNear } from '../page/dom';
 import { kinds, SAMPLERS, SCALES, STEPS } from './choices';
 import type { About, Answer, Job, Step } from './worker';
 
@@ -39,13 +39,12 @@ function paint(canvas: HTMLCanvasElement, z: Float64Array, [, height, width]: nu
   const pen = canvas.getContext('2d')!;
   const area = height * width;
   for (let i = 0; i < z.length / area; i++) {
-    const image = pen.createImageData(width, height);
-    for (let at = 0; at < area; at++) {
-      const shade = (between(-1, z[i * area + at], 1) + 1) * 127.5;
-      image.data.set([shade, shade, shade, 255], 4 * at);
-    }
     const [row, column] = [Math.floor(i / COLUMNS), i % COLUMNS];
-    pen.putImageData(image, column * (width + GAP), row * (height + GAP));
+    const picture = pixels(width, height, (at) => {
+      const shade = (between(-1, z[i * area + at], 1) + 1) * 127.5;
+      return [shade, shade, shade, 255];
+    });
+    pen.drawImage(picture, column * (width + GAP), row * (height + GAP));
   }
 }
 

@@ -11,8 +11,7 @@ import { liveFigures, say } from '../live/live-client';
 const root = document.documentElement;
 
 function themeToggle(): void {
-  const button = document.querySelector<HTMLButtonElement>('.theme-toggle');
-  if (!button) return;
+  const button = document.querySelector<HTMLButtonElement>('.theme-toggle')!;
   const system = matchMedia('(prefers-color-scheme: dark)');
   const isDark = () => (root.dataset.theme ?? (system.matches ? 'dark' : 'light')) === 'dark';
   const show = () => button.setAttribute('aria-pressed', String(isDark()));
@@ -47,9 +46,8 @@ function copyButtons(): void {
 }
 
 function drawer(): void {
-  const link = document.querySelector<HTMLAnchorElement>('.contents-link');
-  const contents = document.getElementById('contents');
-  if (!link || !contents) return;
+  const link = document.querySelector<HTMLAnchorElement>('.contents-link')!;
+  const contents = document.getElementById('contents')!;
   link.setAttribute('role', 'button');
   link.setAttribute('aria-controls', 'contents');
   const set = (open: boolean) => {
@@ -65,7 +63,7 @@ function drawer(): void {
   link.addEventListener('keydown', (event) => {
     if (event.key !== ' ') return;
     event.preventDefault();
-    set(!isOpen());
+    link.click();
   });
   document.addEventListener('keydown', (event) => {
     if (event.key !== 'Escape' || !isOpen()) return;
@@ -117,7 +115,7 @@ function scrollers(): void {
 
 /** Where the reader is: the section in the contents, and the share of the page. */
 function place(): void {
-  const contents = document.getElementById('contents');
+  const contents = document.getElementById('contents')!;
   const links = new Map<Element, HTMLAnchorElement>();
   for (const link of document.querySelectorAll<HTMLAnchorElement>('.outline a')) {
     const heading = document.getElementById(decodeURIComponent(link.hash.slice(1)));
@@ -135,7 +133,6 @@ function place(): void {
     current?.removeAttribute('aria-current');
     next.setAttribute('aria-current', 'true');
     current = next;
-    if (!contents) return;
     // The contents follow the text; the page itself is not moved.
     const [box, line] = [contents, next].map((each) => each.getBoundingClientRect());
     if (line.top < box.top || line.bottom > box.bottom) {

@@ -49,6 +49,19 @@ export function element<Tag extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
+/** A canvas with one pixel for each number: red, green, blue and how much of them. */
+export function pixels(
+  columns: number,
+  rows: number,
+  color: (i: number) => number[],
+): HTMLCanvasElement {
+  const canvas = element('canvas', { width: `${columns}`, height: `${rows}` });
+  const image = new ImageData(columns, rows);
+  for (let i = 0; i < columns * rows; i += 1) image.data.set(color(i), 4 * i);
+  canvas.getContext('2d')!.putImageData(image, 0, 0);
+  return canvas;
+}
+
 /** The same work, done once a frame however often it is asked for. */
 export function onceAFrame(work: () => void): () => void {
   let waiting = false;

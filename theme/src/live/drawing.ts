@@ -51,6 +51,8 @@ export interface Figure {
 
 type Scale = ScaleLinear<number, number>;
 type Data = Record<string, number[]>;
+/** The row of a table now, or with some control at another position. */
+type RowAt = (over: string[], moved?: Positions) => number;
 
 const GAP = 4095;
 const INCH = 96;
@@ -149,6 +151,21 @@ function drawDots(mark: Mark, data: Data, x: Scale, y: Scale): string {
       ? `<path d="M${left},${px(top - 6)}v12" stroke="${color}" stroke-width="1.4"/>`
       : `<circle cx="${left}" cy="${top}" r="5" fill="${color}"/>`;
   }).join('');
+}
+
+/** A dot that can be dragged, with its places at all positions of the control that it
+ * follows. */
+function drawHandle(mark: Mark, figure: Figure, rowAt: RowAt, x: Scale, y: Scale): string {
+  const { handle } = mark.style;
+  const places = figure.controls
+    .find(({ name }) => name === handle)!
+    .texts.map((_, at) => {
+      const value = (table: Table) => readRow(table, rowAt(table.over, { [handle]: at }))[0];
+      return [x(value(mark.channels.x)), y(value(mark.channels.y))];
+    });
+  const [left, top] = places[rowAt([handle])];
+  const data = `data-handle="${handle}" data-places="${places.join(' ')}"`;
+  return `<circle ${data} cx="${left}" cy="${top}" r="8" fill="${ink(mark.color)}"/>`;
 }
 
 function drawBars(mark: Mark, { edges, heights }: Data, x: Scale, y: Scale): string {
@@ -263,12 +280,14 @@ const footer = ({ x }: Panel) => (x ? (x.label ? 46 : 24) : 0);
 
 let clips = 0;
 
-function drawPanel(panel: Panel, frame: Frame, rowAt: (over: string[]) => number): string {
+function drawPanel(panel: Panel, frame: Frame, figure: Figure, rowAt: RowAt): string {
   const { left, top, right, bottom } = frame;
   const inside = box(left, top, right - left, bottom - top);
   const x = panel.x && scaleOf(panel.x, left, right);
   const y = panel.y && scaleOf(panel.y, bottom, top);
-  const marks = panel.marks.map((mark) => {
+  const isHandle = (mark: Mark) => Boolean(mark.style.handle && x && y);
+  const handles = panel.marks.filter(isHandle);
+  const marks = panel.marks.filter((mark) => !isHandle(mark)).map((mark) => {
     const channels = Object.entries(mark.channels);
     const data: Data = Object.fromEntries(
       channels.map(([name, table]) => [name, readRow(table, rowAt(table.over))]),
@@ -282,13 +301,14 @@ function drawPanel(panel: Panel, frame: Frame, rowAt: (over: string[]) => number
     `<clipPath id="clip-${clips}"><rect ${inside}/></clipPath>` +
     (y ? drawAxis('y', panel.y!, y, frame) : '') +
     (x ? drawAxis('x', panel.x!, x, frame) : '') +
-    `<g clip-path="url(#clip-${clips})">${marks.join('')}</g>`
+    `<g clip-path="url(#clip-${clips})">${marks.join('')}</g>` +
+    handles.map((mark) => drawHandle(mark, figure, rowAt, x!, y!)).join('')
   );
 }
 
 /** All panels, one under another where the page is narrow. */
 export function draw(figure: Figure, positions: Positions, width: number): string {
-  const rowAt = (over: string[]) => rowOf(over, figure.controls, positions);
+  const rowAt: RowAt = (over, moved) => rowOf(over, figure.controls, { ...positions, ...moved });
   const rows = width < NARROW ? figure.rows.flat().map((panel) => [panel]) : figure.rows;
   let top = 0;
   const parts: string[] = [];
@@ -299,7 +319,7 @@ export function draw(figure: Figure, positions: Positions, width: number): strin
     for (const panel of panels) {
       const wide = (width * panel.width) / total;
       const frame = frameOf(panel, left, top, wide);
-      parts.push(drawPanel(panel, frame, rowAt));
+      parts.push(drawPanel(panel, frame, figure, rowAt));
       bottom = Math.max(bottom, frame.bottom + footer(panel));
       left += wide;
     }

@@ -68,11 +68,36 @@ export function say(box: HTMLElement, words: string): void {
   if (says.textContent !== words) says.textContent = words;
 }
 
+/** Lets a dot be dragged: its control takes the position where the dot is nearest to the
+ * pointer. The view holds the pointer, since each frame has dots of its own. */
+function dragDots(box: HTMLElement, view: HTMLElement): void {
+  let slider: HTMLInputElement;
+  let places: number[][];
+  view.addEventListener('pointerdown', (event) => {
+    const dot = (event.target as Element).closest<SVGElement>('[data-handle]');
+    if (!dot || event.button) return;
+    slider = box.querySelector(`[data-control="${dot.dataset.handle}"]`)!;
+    places = dot.dataset.places!.split(' ').map((place) => place.split(',').map(Number));
+    view.setPointerCapture(event.pointerId);
+    event.preventDefault(); // no words are selected on the way
+  });
+  view.addEventListener('pointermove', (event) => {
+    if (!view.hasPointerCapture(event.pointerId)) return;
+    const { left, top } = view.querySelector('svg')!.getBoundingClientRect();
+    const far = places.map(([x, y]) => Math.hypot(x + left - event.clientX, y + top - event.clientY));
+    const nearest = String(far.indexOf(Math.min(...far)));
+    if (slider.value === nearest) return;
+    slider.value = nearest;
+    slider.dispatchEvent(new Event('input', { bubbles: true }));
+  });
+}
+
 /** Puts the drawing where the still was, and lets the controls move it. */
 function bringToLife(box: HTMLElement, figure: Figure): void {
   const view = box.querySelector<HTMLElement>('.live-view')!;
   const { controls, says } = figure;
   const names = legend(figure);
+  dragDots(box, view);
   listen(box, controls, (positions) => {
     view.innerHTML = names + draw(figure, positions, Math.round(view.clientWidth));
     say(box, says.texts[rowOf(says.over, controls, positions)]);

@@ -897,6 +897,7 @@ def _halved(program: Any) -> None:
 def _about(model: Denoiser) -> dict[str, str]:
     """What a file of ONNX says about its network, each as JSON."""
     config = getattr(_unwrapped(model.net), "config", None)
+    null = getattr(config, "null_label", False) and getattr(config, "classes", 0)
     about = {
         "objective": model.objective,
         "size": model.size,
@@ -904,7 +905,7 @@ def _about(model: Denoiser) -> dict[str, str]:
         "variance": model.variance,
         "clip": model.clip,
         "label_names": getattr(config, "label_names", ()),
-        "null_label": getattr(config, "classes", None),
+        "null_label": null or None,
     }
     return {name: json.dumps(value) for name, value in about.items()}
 
@@ -942,18 +943,20 @@ def _written(net: nn.Module, asked: dict[str, Tensor]) -> Any:
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)  # it speaks of libraries that are not needed here
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        done: Any = torch.onnx.export(
-            net,
-            tuple(asked.values()),
-            dynamic_shapes=(some, some, told) if told else (some, some),
-            input_names=[*asked],
-            output_names=["answer"],
-            dynamo=True,
-            verbose=False,
-        )
-    logger.setLevel(before)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            done: Any = torch.onnx.export(
+                net,
+                tuple(asked.values()),
+                dynamic_shapes=(some, some, told) if told else (some, some),
+                input_names=[*asked],
+                output_names=["answer"],
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(before)
     return done.model_proto
 
 

@@ -80,7 +80,8 @@ def answered(folder: Path, wrong: tuple[str, str] | None = None) -> dict[str, An
         source = source.replace(*wrong)
     (folder / "maths.ts").write_text(source, encoding="utf-8")
     (folder / "ask.mjs").write_text(ASK, encoding="utf-8")
-    page = show_cloud("noised").page()
+    true = reference(two_moons(), make_schedule("linear", 100))
+    page = show_cloud("noised").page() | {"reference": true}
     (folder / "c.json").write_text(json.dumps(page), encoding="utf-8")
     esbuild = ROOT / "theme/node_modules/.bin/esbuild"
     bundle = [esbuild, "maths.ts", "--format=esm", "--outfile=maths.mjs"]

@@ -14,9 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from conftest import ROOT
 from ddpm_lit.book.plotting import (
+    INK,
+    PHONE,
+    canvas,
+    narrow,
     picture,
     same_picture,
     save_figure,
@@ -42,6 +47,7 @@ from ddpm_lit.book.widgets import (
 DRAW = """
 import hashlib, torch
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from ddpm_lit.book.plotting import picture, show_images, use_style
 use_style()
 figure, axis = plt.subplots()
@@ -267,3 +273,49 @@ def test_a_file_that_looks_the_same_is_left_as_it_is(tmp_path):
     assert path.stat().st_mtime_ns == written
     shown = save_figure(a_curve(0.05), "line", "A curve.", tmp_path)
     assert path.read_text("utf-8") == shown.svg != before
+
+
+def panels(columns: int) -> Figure:
+    """Panels side by side that share one axis; only the first names it."""
+    figure, axes = plt.subplots(1, columns, figsize=(7.2, 2.6), sharey=True)
+    axes[0].set_ylabel("height")
+    return figure
+
+
+def test_on_a_phone_panels_stand_below_one_another() -> None:
+    figure = panels(3)
+    assert narrow(figure)
+    figure.draw_without_rendering()
+    assert figure.get_size_inches() == pytest.approx((PHONE, 3 * 2.6))
+    lefts = [axes.get_position().x0 for axes in figure.axes]
+    assert np.ptp(lefts) < 0.02 and max(lefts) < 0.3
+    for axes in figure.axes:
+        assert axes.get_ylabel() == "height"
+        assert any(label.get_visible() for label in axes.get_yticklabels())
+    figure = panels(4)
+    assert narrow(figure) and not narrow(figure), "it is narrow now"
+    assert figure.get_size_inches() == pytest.approx((PHONE, 2 * 2.6))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["height", "", "height", ""]
+    plt.close("all")
+
+
+def test_on_a_phone_pictures_shrink_and_drawings_stay() -> None:
+    grid = show_images(torch.zeros(16, 1, 8, 8), 8, rows=("one", "two"))
+    row = show_images(torch.zeros(8, 1, 8, 8), titles=["t = 1000"] * 8)
+    _, before = grid.get_size_inches()
+    assert narrow(grid) and narrow(row)
+    assert grid.get_size_inches()[0] == PHONE and grid.get_size_inches()[1] < before
+    assert row.axes[4].get_subplotspec().rowspan.start == 1, "a row becomes two"
+    assert not narrow(canvas(7, 1).figure)
+    plt.close("all")
+
+
+def test_a_wide_figure_is_shown_twice_and_saved_once(tmp_path) -> None:
+    wide = save_figure(panels(2), "wide", "Two.", tmp_path)
+    data, _ = wide._repr_mimebundle_()
+    [phone] = [each for mime, each in data.items() if "ddpm-lit" in mime]
+    assert phone == wide.phone and f'width="{72 * PHONE:g}pt"' in phone
+    assert "<title>Two.</title>" in phone and INK not in phone
+    assert f'width="{72 * 7.2:g}pt"' in (tmp_path / "wide.svg").read_text("utf-8")
+    small = save_figure(plt.figure(figsize=(3, 2)), "small", "One.", tmp_path)
+    assert not small.phone and len(small._repr_mimebundle_()[0]) == 2

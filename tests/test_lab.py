@@ -260,6 +260,9 @@ FOLDED = """() => window.jupyterapp.shell.currentWidget.content.widgets
 ACTIVE = ".jp-NotebookPanel:visible .jp-Cell.jp-mod-active"
 
 
+DIRTY = "() => window.jupyterapp.shell.currentWidget.context.model.dirty"
+
+
 # Short and long options of cells, exercises, a page without code.
 @pytest.mark.parametrize(
     "name", ["index.md", "03-bayes-posterior.md", "08-training.md"]
@@ -268,6 +271,8 @@ def test_saving_changes_nothing(page: Page, folder: Path, name: str) -> None:
     path = folder / "chapters" / name
     before, written = path.read_bytes(), path.stat().st_mtime_ns
     open_chapter(page, name)
+    page.wait_for_timeout(500)  # for what the kernel says of itself
+    assert not page.evaluate(DIRTY), "JupyterLab calls it changed"
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     deadline = time.monotonic() + 20
     while path.stat().st_mtime_ns == written and time.monotonic() < deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def test_the_file_says_what_its_answers_mean(tmp_path) -> None:
     said = {name: json.loads(value) for name, value in about.items()}
     assert said["alpha_bar"] == start.schedule.alpha_bar.tolist()
     assert (said["objective"], said["size"], said["clip"]) == ("v", [1, 8, 8], True)
+    assert said["null_label"] is None, "a network without kinds has none"
     assert [put.name for put in session.get_inputs()] == ["z", "t"]
 
 
@@ -90,6 +92,18 @@ def test_what_cannot_be_written_is_refused_in_one_line(tmp_path, monkeypatch) ->
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ValueError, match=r"ddpm_lit\[onnx\]"):
         to_onnx(start, file)
+
+
+def test_a_failing_exporter_leaves_the_log_as_it_was(tmp_path, monkeypatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no")
+
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(RuntimeError):
+        to_onnx(model(), tmp_path / "net.onnx")
+    assert log.level == before
 
 
 def test_the_command_writes_one_file(tmp_path, capsys) -> None:

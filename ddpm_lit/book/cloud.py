@@ -274,7 +274,6 @@ class Cloud(Explorer):
             | {"forward": list(range(101))},
             "handles": handles,
             "controls": controls,
-            "reference": reference(self.clouds["two moons"], self.schedule),
         }
 
 

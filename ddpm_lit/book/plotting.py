@@ -19,17 +19,20 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 from torch import Tensor
 
 __all__ = [
     "INK",
+    "PHONE",
     "Picture",
     "SHADE",
     "SHIFT",
     "arrow",
     "canvas",
+    "narrow",
     "node",
     "picture",
     "same_picture",
@@ -73,18 +76,25 @@ def use_style() -> None:
 
 
 # chapters/88-drawing.md
+_ON_A_PHONE = "application/vnd.ddpm-lit.phone+xml"
+
+
 class Picture:
     """An SVG image with alternative text, shown by Jupyter and by the book.
+
+    `phone`, if there is one, is the same figure laid out for a narrow page.
 
     Explained in appendix I, How the book draws and moves.
     """
 
-    def __init__(self, svg: str, alt: str) -> None:
+    def __init__(self, svg: str, alt: str, phone: str = "") -> None:
         self.svg = svg
         self.alt = alt
+        self.phone = phone
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         data = {"image/svg+xml": self.svg, "text/plain": self.alt}
+        data |= {_ON_A_PHONE: self.phone} if self.phone else {}
         return data, {"image/svg+xml": {"alt": self.alt}}
 
 
@@ -95,16 +105,63 @@ def picture(figure: Figure, alt: str) -> Picture:
 
     Explained in appendix I, How the book draws and moves.
     """
+    plt.close(figure)
+    return Picture(_written(figure, alt), alt)
+
+
+def _written(figure: Figure, alt: str) -> str:
+    """A figure as SVG text whose ink follows the page."""
     buffer = io.StringIO()
     about = {"Date": None, "Creator": "ddpm_lit"}
     figure.savefig(buffer, format="svg", metadata=about, transparent=True)
-    plt.close(figure)
     svg = buffer.getvalue().replace(INK, "currentColor")
     start = svg.index("<svg")
     svg = "\n".join(line.rstrip() for line in svg[start:].splitlines())
     close = svg.index(">") + 1
     title = f"<title>{html.escape(alt)}</title>"
-    return Picture(f"{svg[:close]}{title}{_INK_STYLE}{svg[close:]}\n", alt)
+    return f"{svg[:close]}{title}{_INK_STYLE}{svg[close:]}\n"
+
+
+# chapters/88-drawing.md
+PHONE = 3.6  # inches across
+
+
+def narrow(figure: Figure) -> bool:
+    """Lay the panels of a figure out for a phone, in place; letters keep their size.
+
+    False if nothing was done: the figure is no wider than PHONE, or a drawing.
+
+    Explained in appendix I, How the book draws and moves.
+    """
+    wide, tall = figure.get_size_inches()
+    panels = [(each, each.get_subplotspec()) for each in figure.axes]
+    specs = [spec for _, spec in panels if spec is not None]
+    if wide <= PHONE or not specs:
+        return False
+    rows, columns = specs[0].get_gridspec().get_geometry()
+    each_wide, each_tall = wide / columns, tall / rows
+    if all(not axes.get_xticks().size for axes, _ in panels):  # pictures
+        across = -(-columns // 2) if rows == 1 and columns > 5 else columns
+        each_tall -= each_wide - PHONE / across
+    else:
+        across = max(1, min(columns, int(PHONE / each_wide)))
+    down = -(-len(specs) // across)
+    grid = GridSpec(down, across, figure=figure)
+    figure.set_size_inches(PHONE, down * each_tall)
+    for i, (axes, _) in enumerate(panels):
+        axes.set_subplotspec(grid[i])
+        _name_axes(axes, is_first=i % across == 0, is_last=i >= len(panels) - across)
+    return True
+
+
+def _name_axes(axes: Axes, is_first: bool, is_last: bool) -> None:
+    """Write what a panel shared with its neighbours beside it, and below."""
+    if is_first:
+        axes.tick_params(labelleft=True)
+        shared = axes.get_shared_y_axes().get_siblings(axes)
+        axes.set_ylabel(axes.get_ylabel() or max(s.get_ylabel() for s in shared))
+    if is_last:
+        axes.tick_params(labelbottom=True)
 
 
 # chapters/88-drawing.md
@@ -168,6 +225,8 @@ def save_figure(
     if not alt.strip():
         raise ValueError(f"figure {name!r} has no alternative text; describe it in alt")
     shown = picture(figure, alt)
+    if narrow(figure):
+        shown.phone = _written(figure, alt)
     folder = Path(folder or os.environ.get("DDPM_LIT_FIGURES", "../figures"))
     path = folder / f"{name}.svg"
     if path.is_file() and same_picture(path.read_text("utf-8"), shown.svg):

@@ -8,6 +8,7 @@ from typing import Any
 
 import nbformat
 import reading
+from ipykernel.ipkernel import IPythonKernel
 from jupytext import AsyncTextFileContentsManager
 
 
@@ -31,6 +32,9 @@ class BookContents(AsyncTextFileContentsManager):
     def shown(self, notebook: Any, place: Path) -> Any:
         """The notebook to read in; as it is where another chapter cannot be read."""
         copy = deepcopy(notebook)
+        # What the kernel will say of itself: else JupyterLab writes it into the
+        # notebook, and calls a chapter changed that nobody has touched.
+        copy.metadata.language_info = IPythonKernel.language_info
         try:
             reading.show(copy, place)
         except Exception as error:  # whoever is writing must be able to go on

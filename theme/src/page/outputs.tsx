@@ -10,6 +10,8 @@ import type { Depth } from './depth';
 
 const WIDGET = 'application/vnd.jupyter.widget-view+json';
 const IMAGES = ['image/svg+xml', 'image/png', 'image/jpeg', 'image/gif'];
+/** The same figure, laid out for a narrow page. */
+const PHONE = 'application/vnd.ddpm-lit.phone+xml';
 const RICH = [...IMAGES, 'text/html', 'text/latex'];
 
 interface MimeItem {
@@ -51,20 +53,33 @@ function alternative(data: any, bundle: Bundle, mime: string): string {
 }
 
 interface PictureProps {
-  item: MimeItem;
+  bundle: Bundle;
   mime: string;
   alt: string;
   isLive: boolean;
 }
 
-function Picture({ item, mime, alt, isLive }: PictureProps) {
+function Picture({ bundle, mime, alt, isLive }: PictureProps) {
   const { site } = usePage();
   // Each SVG is a file of its own: the ids inside never clash with another's.
+  const item = bundle[mime]!;
   const image = item.path
     ? site.publish(item.path)
     : site.publishContent(item.content ?? '', mime === IMAGES[0] ? '.svg' : '');
-  const picture = <img {...image} alt={alt} loading="lazy" />;
-  return isLive ? picture : <Enlarge {...image}>{picture}</Enlarge>;
+  const img = <img {...image} alt={alt} loading="lazy" />;
+  if (isLive) return img;
+  const phone = bundle[PHONE];
+  if (!phone) return <Enlarge {...image}>{img}</Enlarge>;
+  const drawn = phone.path ? site.bytes(phone.path)! : phone.content ?? '';
+  const { src, ...size } = site.publishContent(drawn, '.svg');
+  return (
+    <Enlarge {...image}>
+      <picture>
+        <source media="screen and (max-width: 40rem)" srcSet={src} {...size} />
+        {img}
+      </picture>
+    </Enlarge>
+  );
 }
 
 /** Pixels from which a picture takes the whole measure: the others are small on purpose. */
@@ -98,8 +113,8 @@ function Mime({ data, alt }: { data: any; alt?: string }) {
     const text = alt ?? alternative(data, bundle, image);
     const [Played, json] = PLAYED.map(([mime, each]) => [each, read(mime)] as const)
       .find(([, found]) => found) ?? [];
-    const about = { item: bundle[image]!, mime: image, alt: text };
-    const picture = <Picture {...about} isLive={Played !== undefined} />;
+    const about = { bundle, mime: image, alt: text, isLive: Played !== undefined };
+    const picture = <Picture {...about} />;
     return Played && json ? <Played json={json} still={picture} /> : picture;
   }
   if (isWidget) return null;

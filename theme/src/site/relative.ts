@@ -2,7 +2,7 @@
 // below any path of a host, and without one, opened from its folder.
 
 /** An attribute that holds an address from the root of a site. */
-const ADDRESS = / (href|src|data-(?:live|model|about))="(\/(?!\/)[^"]*)"/g;
+const ADDRESS = / (href|src|srcSet|data-(?:live|model|about))="(\/(?!\/)[^"]*)"/g;
 
 /** The HTML of the page at `own`, such as `modules/forward/`, with relative addresses. */
 export function relative(html: string, base: string, own: string): string {

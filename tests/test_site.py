@@ -47,7 +47,9 @@ def test_every_link_opens_from_a_folder(site):
             continue
         text = path.read_text("utf-8")
         for address in set(
-            re.findall(r' (?:href|src|srcSet|data-(?:live|model|about))="([^"#]+)', text)
+            re.findall(
+                r' (?:href|src|srcSet|data-(?:live|model|about))="([^"#]+)', text
+            )
         ):
             is_there = ":" in address or (path.parent / address).is_file()
             if not is_there:

@@ -43,7 +43,8 @@ def printed(browser: Browser, address: str, pages: dict[str, int]) -> bytes:
     Each time in a new tab: printed again, a tab shows some of what it showed before.
     """
     tab = browser.new_page()
-    tab.goto(address, wait_until="networkidle")
+    # All chapters are one long page, which a busy machine reads for a while.
+    tab.goto(address, wait_until="networkidle", timeout=300_000)
     tab.evaluate(FILL, pages)
     tab.evaluate("document.fonts.ready.then(() => true)")
     pdf = tab.pdf(

@@ -300,7 +300,7 @@ def test_on_a_phone_panels_stand_below_one_another() -> None:
 
 
 def test_on_a_phone_pictures_shrink_and_drawings_stay() -> None:
-    grid = show_images(torch.zeros(16, 1, 8, 8), 8, rows=("one", "two"))
+    grid = show_images(torch.zeros(12, 1, 8, 8), 6, rows=("one", "two"))
     row = show_images(torch.zeros(8, 1, 8, 8), titles=["t = 1000"] * 8)
     _, before = grid.get_size_inches()
     assert narrow(grid) and narrow(row)

@@ -124,6 +124,7 @@ def _written(figure: Figure, alt: str) -> str:
 
 # chapters/88-drawing.md
 PHONE = 3.6  # inches across
+_LABEL = 0.9  # inches beside a row of images
 
 
 def narrow(figure: Figure) -> bool:
@@ -133,35 +134,47 @@ def narrow(figure: Figure) -> bool:
 
     Explained in appendix I, How the book draws and moves.
     """
-    wide, tall = figure.get_size_inches()
-    panels = [(each, each.get_subplotspec()) for each in figure.axes]
-    specs = [spec for _, spec in panels if spec is not None]
-    if wide <= PHONE or not specs:
+    places = [axes.get_subplotspec() for axes in figure.axes]
+    if figure.get_figwidth() <= PHONE or not places or places[0] is None:
         return False
-    rows, columns = specs[0].get_gridspec().get_geometry()
-    each_wide, each_tall = wide / columns, tall / rows
-    if all(not axes.get_xticks().size for axes, _ in panels):  # pictures
-        across = -(-columns // 2) if rows == 1 and columns > 5 else columns
-        each_tall -= each_wide - PHONE / across
-    else:
-        across = max(1, min(columns, int(PHONE / each_wide)))
-    down = -(-len(specs) // across)
+    rows, columns = places[0].get_gridspec().get_geometry()
+    across, each_tall = _fitted(figure, rows, columns)
+    down = rows * -(-columns // across)
     grid = GridSpec(down, across, figure=figure)
     figure.set_size_inches(PHONE, down * each_tall)
-    for i, (axes, _) in enumerate(panels):
-        axes.set_subplotspec(grid[i])
-        _name_axes(axes, is_first=i % across == 0, is_last=i >= len(panels) - across)
+    for axes, place in zip(figure.axes, places, strict=True):
+        below, column = divmod(place.colspan.start, across)
+        axes.set_subplotspec(grid[below * rows + place.rowspan.start, column])
+        if column == 0:
+            _name_axis(axes, figure.axes[columns * place.rowspan.start])
     return True
 
 
-def _name_axes(axes: Axes, is_first: bool, is_last: bool) -> None:
-    """Write what a panel shared with its neighbours beside it, and below."""
-    if is_first:
-        axes.tick_params(labelleft=True)
-        shared = axes.get_shared_y_axes().get_siblings(axes)
-        axes.set_ylabel(axes.get_ylabel() or max(s.get_ylabel() for s in shared))
-    if is_last:
-        axes.tick_params(labelbottom=True)
+def _fitted(figure: Figure, rows: int, columns: int) -> tuple[int, float]:
+    """How many columns fit on a phone, and how tall a row is then, in inches."""
+    wide, tall = figure.get_size_inches()
+    first = figure.axes[0]
+    if not first.images or first.get_xticks().size:
+        return max(1, int(PHONE / wide * columns)), tall / rows
+    # Images keep their shape, and are as wide as the words above them at least.
+    titles = [axes.title for axes in figure.axes]
+    letters = max(len(title.get_text()) * title.get_fontsize() for title in titles)
+    beside = _LABEL if first.get_ylabel() else 0
+    most = int((PHONE - beside) / max(0.55 * letters / 72, PHONE / 10))
+    across = -(-columns // -(-columns // max(1, most)))
+    now, then = (wide - beside) / columns, (PHONE - beside) / across
+    return across, tall / rows - now + then
+
+
+def _name_axis(axes: Axes, first: Axes) -> None:
+    """Write beside a panel what had been written once, at the first of its row."""
+    axes.tick_params(labelleft=True)
+    is_shared = axes.get_shared_y_axes().joined(axes, first)
+    if not axes.get_ylabel() and (is_shared or not axes.get_yticks().size):
+        name = first.yaxis.label
+        look = {"rotation": name.get_rotation(), "ha": name.get_ha()}
+        look |= {"va": name.get_va(), "fontproperties": name.get_fontproperties()}
+        axes.set_ylabel(name.get_text(), **look)
 
 
 # chapters/88-drawing.md
@@ -257,7 +270,10 @@ def show_images(
     figure, grid = plt.subplots(
         lines,
         columns,
-        figsize=(columns * size + (0.9 if rows else 0), lines * size + titled * 0.28),
+        figsize=(
+            columns * size + (_LABEL if rows else 0),
+            lines * size + titled * 0.28,
+        ),
         squeeze=False,
     )
     for i, axis in enumerate(grid.flat):

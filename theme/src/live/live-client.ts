@@ -73,8 +73,12 @@ export function say(box: HTMLElement, words: string): void {
 function dragDots(box: HTMLElement, view: HTMLElement): void {
   let slider: HTMLInputElement;
   let places: number[][];
+  const dotAt = ({ target }: Event) => (target as Element).closest<SVGElement>('[data-handle]');
+  // The dot on which a finger lies is soon another one: `touch-action` is not enough.
+  const keepStill = (event: Event) => dotAt(event) && event.preventDefault();
+  view.addEventListener('touchstart', keepStill, { passive: false });
   view.addEventListener('pointerdown', (event) => {
-    const dot = (event.target as Element).closest<SVGElement>('[data-handle]');
+    const dot = dotAt(event);
     if (!dot || event.button) return;
     slider = box.querySelector(`[data-control="${dot.dataset.handle}"]`)!;
     places = dot.dataset.places!.split(' ').map((place) => place.split(',').map(Number));

@@ -64,8 +64,9 @@ for (let i = 0; i < 6; i += 2) {
 const { ofX, ofZ, variance } = posterior(alphaBar, r.t, r.t - 1);
 found.posterior = [...z()].map((each, i) => ofX * x[i] + ofZ * each);
 found.deviation = [Math.sqrt(variance)];
-const step = (noise) => samplers.forward(null, z(), r.t - 1, r.t, alphaBar, () => noise);
-found.step = [...(await step(x))];
+const dice = () => x;
+const step = samplers.forward(null, z(), r.t - 1, r.t, alphaBar, dice);
+found.step = [...(await step)];
 const [signal, spread] = roots(alphaBar[r.t]);
 found.jump = x.map((each, i) => signal * each + spread * r.dice[i]);
 for (const name of ['ancestral', 'DDIM', 'Heun', 'Langevin']) {

@@ -5,7 +5,7 @@ import type { Module, Part } from '../site/package';
 import { highlight } from '../page/code';
 import { DocWords } from '../site/docstring';
 import { Modules } from './names';
-import { Frame, Outline, renderWhole } from '../page/page';
+import { Frame, Outline, renderWhole, type FrameProps } from '../page/page';
 import { publicNames, Reference, referenceId } from './reference';
 
 /** Colours may span lines: each line is given all the spans it lies in. */
@@ -82,14 +82,11 @@ function NamesIn({ site, module }: { site: Site; module: Module }) {
   return <Outline label="Names in this module" className="names" links={links} />;
 }
 
-interface Shown {
+interface Shown extends FrameProps {
   title: string;
   description: string;
   kicker: ReactNode;
   standfirst: ReactNode;
-  className?: string;
-  outline?: ReactNode;
-  children: ReactNode;
 }
 
 /** A page that no chapter holds. */
@@ -100,7 +97,7 @@ function render(site: Site, shown: Shown): string {
   return renderWhole(
     site,
     page,
-    <Frame site={site} page={page} {...frame}>
+    <Frame {...frame}>
       <article>
         <p className="kicker">{kicker}</p>
         <h1>

@@ -4,11 +4,9 @@ import { MyST } from '../page/nodes';
 import { recomputed } from '../site/checks';
 import { usePage } from '../site/context';
 import { NOTES, type Covered, type Erratum } from '../site/facts';
-import type { Site } from '../site/site';
 import { Joined } from '../page/joined';
 import { WithTex } from '../page/tex';
 import { find, plainText } from '../site/tree';
-import type { Node } from '../site/types';
 import { GroupedTable } from './grouped-table';
 
 /** Entries by their note, in the order in which they stand. */
@@ -127,45 +125,24 @@ export function Errata() {
   );
 }
 
-interface Section {
-  href: string;
-  title: Node[];
-  /** The chapter's number, where the title does not hold it. */
-  number?: string;
-}
-
-const text = (value: string): Node => ({ type: 'text', value });
-
-/** The place that "02-diffusion-kernel#eq-kernel" names, with its title. */
-function sectionAt(site: Site, name: string): Section | undefined {
+/** The place that "02-diffusion-kernel#eq-kernel" names, by its title. */
+function Treated({ name }: { name: string }) {
+  const { site } = usePage();
   const [stem, id] = name.split('#');
   const pages = [...site.pages];
   const [slug, page] = pages.find(([, each]) => basename(each.location, '.md') === stem) ?? [];
-  if (!slug || !page) return undefined;
-  const number = site.numberOf(slug);
-  if (!id) {
-    return { href: site.href(slug), title: [text(page.frontmatter.title ?? stem)], number };
-  }
-  const node = find(page.mdast, (each) => each.html_id === id);
-  if (!node) return undefined;
-  const href = `${site.href(slug)}#${id}`;
-  if (node.type === 'heading') return { href, title: node.children ?? [], number };
-  const target = site.targets.get(node.identifier ?? id);
-  const title = [text(target?.title ?? plainText(node))];
-  return target?.number ? { href, title } : { href, title, number };
-}
-
-function Treated({ name }: { name: string }) {
-  const { site } = usePage();
-  const section = sectionAt(site, name);
-  if (!section) {
+  const node = page && find(page.mdast, (each) => !id || each.html_id === id);
+  if (!slug || !node) {
     site.problems.push(`${NOTES} "${name}" is no place of the book`);
-    return <>{name}</>;
+    return name;
   }
+  const target = id ? site.targets.get(node.identifier ?? id) : undefined;
+  const number = target?.number ? undefined : site.numberOf(slug); // it may hold its own
+  const title = target?.title ?? (id ? plainText(node) : page.frontmatter.title);
   return (
-    <a href={section.href}>
-      {section.number && <span className="number">{section.number} </span>}
-      <MyST ast={section.title} />
+    <a href={`${site.href(slug)}${id ? `#${id}` : ''}`}>
+      {number && <span className="number">{number} </span>}
+      {node.type === 'heading' ? <MyST ast={node.children} /> : title}
     </a>
   );
 }

@@ -1,5 +1,5 @@
 // Brings the live figures of a page to life: their controls, and when they are fetched.
-import { load, onceAFrame, readJson, siteUrl, whenNear } from '../page/dom';
+import { load, once, onceAFrame, readJson, siteUrl, whenNear } from '../page/dom';
 import type { Begin } from './cloud-client';
 import { rowOf, type Control, type Positions } from './controls';
 import { draw, legend, type Figure } from './drawing';
@@ -121,9 +121,6 @@ function figures(kind: string, begin: (box: HTMLElement, figure: any) => unknown
 
 export function liveFigures(): void {
   figures('.live:not(.model)', bringToLife);
-  let script: Promise<Begin> | undefined; // one for all clouds of a page
-  figures('.cloud', async (box, figure) => {
-    script ??= load(siteUrl('assets/cloud.js'));
-    (await script)(box, figure);
-  });
+  const script = once(() => load<Begin>(siteUrl('assets/cloud.js')));
+  figures('.cloud', async (box, figure) => (await script())(box, figure));
 }

@@ -23,10 +23,6 @@ function Pad({ size }: { size: number[] }) {
   const [, height, width] = size;
   return (
     <div className="model-pad">
-      <p className="live-label" id="pad-words">
-        Draw with a finger or a mouse, or with the arrow keys while the space bar is on. Only
-        the part above the line is kept.
-      </p>
       <canvas
         width={width}
         height={height}
@@ -35,6 +31,10 @@ function Pad({ size }: { size: number[] }) {
         aria-label="Drawing pad"
         aria-describedby="pad-words"
       />
+      <p className="live-label" id="pad-words">
+        Draw with a finger or a mouse, or with the arrow keys while the space bar is on. Only
+        the part above the line is kept.
+      </p>
       <button type="button" className="live-play" data-clear>
         Clear
       </button>

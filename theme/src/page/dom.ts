@@ -38,6 +38,16 @@ export async function readJson<T>(url: string): Promise<T> {
   return answer.json();
 }
 
+/** What is fetched once; after a failure the next one who asks tries again. */
+export function once<T>(fetched: () => Promise<T>): () => Promise<T> {
+  let kept: Promise<T> | undefined;
+  return () => {
+    kept ??= fetched();
+    kept.catch(() => (kept = undefined));
+    return kept;
+  };
+}
+
 export function element<Tag extends keyof HTMLElementTagNameMap>(
   tag: Tag,
   attributes: Record<string, string> = {},

@@ -1,5 +1,5 @@
 // Keys: search, the pages before and after, and a dialog that lists them all.
-import { closeButton, dialog, element, load, recall, remember, siteUrl } from './dom';
+import { closeButton, dialog, element, load, once, recall, remember, siteUrl } from './dom';
 
 const SETTING = 'single-keys';
 const singleKeys = () => recall(SETTING) !== 'off';
@@ -53,15 +53,13 @@ function showShortcuts(): void {
   if (!shortcuts.open) shortcuts.showModal();
 }
 
-let search: Promise<() => Promise<void>> | undefined;
-
 /** Search is a script of its own, which few visits need. */
+const search = once(() => load<() => Promise<void>>(siteUrl('assets/search.js')));
+
 async function openSearch(): Promise<void> {
-  search ??= load(siteUrl('assets/search.js'));
   try {
-    await (await search)();
+    await (await search())();
   } catch (error) {
-    search = undefined; // The next attempt asks again.
     const says = element('p', {}, `Search could not be loaded (${error}). Try again.`);
     const note = dialog({ class: 'search', 'aria-label': 'Search' }, says);
     note.addEventListener('close', () => note.remove());

@@ -144,16 +144,15 @@ function Kicker({ site, slug }: { site: Site; slug: string }) {
   return words.length ? <p className="kicker">{words.join(' · ')}</p> : null;
 }
 
-interface FrameProps {
-  site: Site;
-  page: Page;
+export interface FrameProps {
   className?: string;
   outline?: ReactNode;
   children: ReactNode;
 }
 
 /** What every page of the site has around its text. */
-export function Frame({ site, page, className, outline, children }: FrameProps) {
+export function Frame({ className, outline, children }: FrameProps) {
+  const { site, page } = usePage();
   const heading = page.frontmatter.title ?? site.title;
   const title = heading === site.title ? heading : `${heading} — ${site.title}`;
   return (
@@ -202,8 +201,6 @@ function Document({ site, page }: { site: Site; page: Page }) {
   const isLanding = page.slug === site.index;
   return (
     <Frame
-      site={site}
-      page={page}
       className={isLanding ? 'landing' : isWide(page) ? 'wide' : undefined}
       outline={isLanding ? undefined : <Sections page={page} />}
     >

@@ -1,6 +1,6 @@
 // Previews: what a link leads to, shown beside it on hover and on keyboard focus.
 // They stay while the pointer is on them, and Escape takes them away.
-import { between, cleanLinks, element, readJson, siteUrl } from './dom';
+import { between, cleanLinks, element, once, readJson, siteUrl } from './dom';
 
 const SHOW_AFTER = 250;
 const HIDE_AFTER = 250;
@@ -15,7 +15,7 @@ interface Described {
 }
 
 const pages = new Map<string, Promise<Document>>();
-let names: Promise<Record<string, Described>> | undefined;
+const names = once(() => readJson<Record<string, Described>>(siteUrl('identifiers.json')));
 
 /** Another page, whose addresses are written from where it lies. */
 async function fetched(url: URL): Promise<Document> {
@@ -77,8 +77,7 @@ function whatIsAt(page: Document, hash: string): Element[] {
 }
 
 async function described(name: string): Promise<Element[]> {
-  names ??= readJson<Record<string, Described>>(siteUrl('identifiers.json'));
-  const about = (await names)[name];
+  const about = (await names())[name];
   if (!about) return [];
   return [
     element('pre', { class: 'preview-signature' }, about.signature),

@@ -1,6 +1,6 @@
 // Search: fetched, with its index, when a reader first opens it.
 import MiniSearch, { type SearchResult } from 'minisearch';
-import { closeButton, dialog, element, readJson, siteUrl } from '../page/dom';
+import { closeButton, dialog, element, once, readJson, siteUrl } from '../page/dom';
 import type { Entry } from './search-index';
 
 const LIMIT = 30;
@@ -287,17 +287,11 @@ class SearchDialog {
   }
 }
 
-let opened: Promise<SearchDialog> | undefined;
-
-async function fetched(): Promise<SearchDialog> {
+const fetched = once(async () => {
   const entries = await readJson<Entry[]>(siteUrl('search.json'));
   return new SearchDialog(entries, createIndex(entries));
-}
+});
 
-async function openSearch(): Promise<void> {
-  opened ??= fetched();
-  opened.catch(() => (opened = undefined)); // The next attempt asks again.
-  (await opened).open();
-}
+const openSearch = async () => (await fetched()).open();
 
 Object.assign(document.currentScript!, { data: openSearch });

@@ -9,14 +9,8 @@ import { relative } from './relative';
 import { Site } from './site';
 import { renderMissing } from '../page/page';
 
-interface Rendered {
-  href: string;
-  html: string;
-  source: string;
-}
-
 /** Links to a place in a page of this book that no element of the page bears. */
-function deadAnchors(rendered: Rendered[]): string[] {
+function deadAnchors(rendered: Record<'href' | 'html' | 'source', string>[]): string[] {
   const places = new Map<string, Set<string>>();
   for (const { href, html } of rendered) {
     const ids = [...html.matchAll(/<[a-z][^<>]*? id="([^"]+)"/gi)].map((found) => found[1]);

@@ -9,7 +9,7 @@ import { Modules, Names } from '../back/names';
 import { Coverage, Errata } from '../back/notes';
 import { Joined } from './joined';
 import { Enlarge, Outputs } from './outputs';
-import { find, isExercise, plainText } from '../site/tree';
+import { isExercise, plainText } from '../site/tree';
 
 type Props = { node: Node };
 
@@ -216,24 +216,6 @@ function CiteGroup({ node }: Props) {
   return node.kind === 'parenthetical' ? <>({all})</> : all;
 }
 
-/** A note stands beside the words it belongs to. */
-function Footnote({ node }: Props) {
-  const { page } = usePage();
-  const note = find(
-    page.mdast,
-    ({ type, identifier }) => type === 'footnoteDefinition' && identifier === node.identifier,
-  );
-  return (
-    <>
-      <sup>{node.enumerator}</sup>
-      <span className="margin-note" role="note">
-        <span className="number">{node.enumerator} </span>
-        <MyST ast={note?.children?.flatMap((each) => each.children ?? [])} />
-      </span>
-    </>
-  );
-}
-
 /** A node that no component shows would vanish quietly: it fails the build instead. */
 function Unknown({ node }: Props) {
   const { site, page } = usePage();
@@ -276,8 +258,6 @@ const COMPONENTS: Record<string, FunctionComponent<Props>> = {
   embed: Inner,
   emphasis: as('em'),
   errata: Errata,
-  footnoteDefinition: () => null,
-  footnoteReference: Footnote,
   glossary: Inner,
   heading: Heading,
   image: Image,

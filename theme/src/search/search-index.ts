@@ -20,7 +20,7 @@ export interface Entry {
 }
 
 // Display formulas are unreadable in a line of text; those with a number are entries.
-const SILENT = ['captionNumber', 'code', 'footnoteReference', 'math', 'outputs'];
+const SILENT = ['captionNumber', 'code', 'math', 'outputs'];
 const BLOCKS = ['paragraph', 'listItem', 'tableRow', 'caption', 'definitionTerm'];
 
 function text(node: Node): string {

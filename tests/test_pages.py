@@ -47,7 +47,7 @@ LOOK = """async () => {
     text: text.textContent,
     images: [...document.images].map(image => ({
       src: image.currentSrc, width: image.naturalWidth,
-      figure: image.closest('.outputs, .live, .cloud') !== null,
+      figure: image.closest('.enlarge') !== null,
       scale: image.clientWidth / image.naturalWidth,
       // Words beside it in its link say what a picture would.
       alt: image.getAttribute('alt') || image.closest('a')?.innerText.trim(),

@@ -99,6 +99,83 @@ def test_choices_and_play_answer_to_keys(page: Page) -> None:
     assert slider.input_value() == stopped, "Pause does not stop it"
 
 
+HANDLES = {
+    "01-forward-process": (1, ["last"]),
+    "03-bayes-posterior": (0, ["x", "z"]),
+}
+# Moves the pointer over the view, and says how long it takes until that is drawn.
+MOVE = """([figure, x, y]) => new Promise(resolve => {
+  const view = figure.querySelector('.live-view'), began = performance.now();
+  view.querySelector('svg').dispatchEvent(new PointerEvent('pointermove',
+    {clientX: x, clientY: y, pointerId: 1, buttons: 1, bubbles: true}));
+  requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - began)));
+})"""
+
+
+def middle(figure: Locator, handle: str) -> tuple[float, float]:
+    """Where a dot lies in the window, after the next frame: each has dots of its own."""
+    figure.page.wait_for_function("() => new Promise(requestAnimationFrame)")
+    x, y = figure.evaluate(
+        """(figure, handle) => {
+          const box = figure.querySelector(`[data-handle=${handle}]`)
+            .getBoundingClientRect();
+          return [box.x + box.width / 2, box.y + box.height / 2];
+        }""",
+        handle,
+    )
+    return x, y
+
+
+@pytest.mark.parametrize("chapter", HANDLES)
+def test_a_dot_takes_its_slider_along(page: Page, chapter: str) -> None:
+    number, handles = HANDLES[chapter]
+    page.goto(address(chapter))
+    figure = alive(page, Case(chapter, number, "", lambda *_: None))
+    for handle in handles:
+        slider = figure.locator(f"[data-control={handle}]")
+        dot = figure.locator(f"[data-handle={handle}]")
+        action = "each => getComputedStyle(each).touchAction"
+        assert dot.evaluate(action) == "none"
+        assert figure.locator(".live-view > svg").evaluate(action) == "auto"
+        places = (dot.get_attribute("data-places") or "").split()
+        assert len(places) == int(slider.get_attribute("max") or 0) + 1
+        x, y = middle(figure, handle)
+        page.mouse.move(x, y)
+        page.mouse.down()
+        before, said = slider.input_value(), figure.locator(".live-says").text_content()
+        page.mouse.move(x - 90, y, steps=6)
+        page.mouse.up()
+        page.wait_for_function("() => new Promise(requestAnimationFrame)")
+        assert slider.input_value() != before, f"{handle} does not follow its dot"
+        assert figure.locator(".live-says").text_content() != said
+        # The dot is drawn where it is nearest to the pointer.
+        far = [
+            abs(float(place.split(",")[0]) - float(places[int(before)].split(",")[0]))
+            for place in places
+        ]
+        nearest = min(range(len(far)), key=lambda at: abs(far[at] - 90))
+        assert abs(int(slider.input_value()) - nearest) <= 1
+        # Without the button it rests, and the slider moves it by keys as before.
+        kept = slider.input_value()
+        page.mouse.move(x + 50, y)
+        assert slider.input_value() == kept
+        there = middle(figure, handle)
+        slider.press("ArrowRight")
+        assert middle(figure, handle) != there
+
+
+def test_a_dot_follows_within_fifty_milliseconds(page: Page) -> None:
+    page.goto(address("03-bayes-posterior"))
+    figure = alive(page, Case("03-bayes-posterior", 0, "", lambda *_: None))
+    x, y = middle(figure, "x")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    element = figure.element_handle()
+    took = [page.evaluate(MOVE, [element, x - 9 * k, y]) for k in range(1, 9)]
+    page.mouse.up()
+    assert sorted(took)[len(took) // 2] < 50, took
+
+
 def test_without_scripts_the_still_and_its_words_are_there(page: Page) -> None:
     assert page.context.browser
     plain = page.context.browser.new_page(java_script_enabled=False)

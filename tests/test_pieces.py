@@ -125,6 +125,16 @@ def test_an_explorer_says_and_shows_what_its_controls_stand_at():
     assert figure.page()["says"]["texts"] == ["a = 2", "a = 3"]
 
 
+def test_a_handle_names_a_control():
+    control = ipywidgets.IntSlider(value=2, min=2, max=3)
+    dot = replace(LINE, kind="dots", style={"tick": False, "handle": "a"})
+    shown = Panel((dot,), Axis("x", 0, 1), Axis("y", 0, 9), 1.0, 2.0)
+    figure = Explorer("A dot.", [[shown]], lambda a: f"a = {a}", {"a": control})
+    assert figure.page()["rows"][0][0]["marks"][0]["style"]["handle"] == "a"
+    with pytest.raises(ValueError, match="no control is called 'a'"):
+        Explorer("A dot.", [[shown]], lambda b: f"b = {b}", {"b": control})
+
+
 def test_a_picture_carries_its_words():
     """For who cannot see it: beside the image and, once saved, within it."""
     data, about = Picture("<svg/>", "A dot.")._repr_mimebundle_()

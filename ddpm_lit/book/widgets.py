@@ -109,13 +109,22 @@ def bell(
 
 
 def dots(
-    x: Any, y: Any, label: str = "", color: int | str = 0, tick: bool = False
+    x: Any,
+    y: Any,
+    label: str = "",
+    color: int | str = 0,
+    tick: bool = False,
+    handle: str = "",
 ) -> Mark:
     """Points (x, y), both of shape (n,), as discs or as upright ticks.
 
+    A single point may be the `handle` of a slider, which it names: on a page it can
+    be dragged, and the slider goes where the point is nearest to the pointer.
+
     Explained in appendix I, How the book draws and moves.
     """
-    return Mark("dots", {"x": x, "y": y}, label, color, {"tick": tick})
+    style = {"tick": tick, "handle": handle}
+    return Mark("dots", {"x": x, "y": y}, label, color, style)
 
 
 def bars(
@@ -457,6 +466,10 @@ class Explorer:
     ) -> None:
         self.alt, self.rows, self.says = alt, rows, says
         self.controls, self.play = controls, play
+        marks = [mark for row in rows for shown in row for mark in shown.marks]
+        lost = {mark.style.get("handle", "") for mark in marks} - {"", *controls}
+        if lost:
+            raise ValueError(f"no control is called {min(lost)!r}, as a handle says")
         self.view, self.words = ipywidgets.HTML(), ipywidgets.HTML()
         for control in controls.values():
             control.observe(self._redraw, names="value")

@@ -113,7 +113,7 @@ MOVE = """([figure, x, y]) => new Promise(resolve => {
 
 
 def middle(figure: Locator, handle: str) -> tuple[float, float]:
-    """Where a dot lies in the window, after the next frame: each has dots of its own."""
+    """Where a dot lies after the next frame, for each frame has dots of its own."""
     figure.page.wait_for_function("() => new Promise(requestAnimationFrame)")
     x, y = figure.evaluate(
         """(figure, handle) => {

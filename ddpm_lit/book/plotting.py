@@ -134,15 +134,15 @@ def narrow(figure: Figure) -> bool:
 
     Explained in appendix I, How the book draws and moves.
     """
-    places = [axes.get_subplotspec() for axes in figure.axes]
-    if figure.get_figwidth() <= PHONE or not places or places[0] is None:
+    panels = [(a, place) for a in figure.axes if (place := a.get_subplotspec())]
+    if figure.get_figwidth() <= PHONE or not panels:
         return False
-    rows, columns = places[0].get_gridspec().get_geometry()
+    rows, columns = panels[0][1].get_gridspec().get_geometry()
     across, each_tall = _fitted(figure, rows, columns)
     down = rows * -(-columns // across)
     grid = GridSpec(down, across, figure=figure)
     figure.set_size_inches(PHONE, down * each_tall)
-    for axes, place in zip(figure.axes, places, strict=True):
+    for axes, place in panels:
         below, column = divmod(place.colspan.start, across)
         axes.set_subplotspec(grid[below * rows + place.rowspan.start, column])
         if column == 0:
@@ -158,7 +158,9 @@ def _fitted(figure: Figure, rows: int, columns: int) -> tuple[int, float]:
         return max(1, int(PHONE / wide * columns)), tall / rows
     # Images keep their shape, and are as wide as the words above them at least.
     titles = [axes.title for axes in figure.axes]
-    letters = max(len(title.get_text()) * title.get_fontsize() for title in titles)
+    letters = max(
+        len(title.get_text()) * float(title.get_fontsize()) for title in titles
+    )
     beside = _LABEL if first.get_ylabel() else 0
     most = int((PHONE - beside) / max(0.55 * letters / 72, PHONE / 10))
     across = -(-columns // -(-columns // max(1, most)))
@@ -172,9 +174,13 @@ def _name_axis(axes: Axes, first: Axes) -> None:
     is_shared = axes.get_shared_y_axes().joined(axes, first)
     if not axes.get_ylabel() and (is_shared or not axes.get_yticks().size):
         name = first.yaxis.label
-        look = {"rotation": name.get_rotation(), "ha": name.get_ha()}
-        look |= {"va": name.get_va(), "fontproperties": name.get_fontproperties()}
-        axes.set_ylabel(name.get_text(), **look)
+        axes.set_ylabel(
+            name.get_text(),
+            rotation=name.get_rotation(),
+            ha=name.get_horizontalalignment(),
+            va=name.get_verticalalignment(),
+            fontproperties=name.get_fontproperties(),
+        )
 
 
 # chapters/88-drawing.md

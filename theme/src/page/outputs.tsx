@@ -86,14 +86,9 @@ function Still({ bundle, alt }: { bundle: Bundle; alt: string }) {
   return Played ? <Played json={read(site, bundle[kind!])} still={picture} /> : picture;
 }
 
-/** Has this cell shown a figure that lives on a page, with a still to begin with? */
-export function isLive(outputs: Node | undefined): boolean {
-  const bundles: Bundle[] = (outputs?.children ?? []).map((each) => each.jupyter_data?.data ?? {});
-  return bundles.some(
-    (bundle) =>
-      PLAYED.some(([mime]) => bundle[mime]) && IMAGES.some((mime) => bundle[mime]),
-  );
-}
+/** Has this cell shown a figure that lives on a page? It brings a still along. */
+export const isLive = (outputs: Node): boolean =>
+  outputs.children!.some(({ jupyter_data: data }) => PLAYED.some(([mime]) => data?.data?.[mime]));
 
 /** A picture with its words, or a text. */
 interface Piece {

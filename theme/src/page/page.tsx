@@ -1,6 +1,6 @@
 import type { ReactNode } from 'react';
 import { renderToStaticMarkup } from 'react-dom/server';
-import type { Node, Page, TocEntry } from '../site/types';
+import type { Page, TocEntry } from '../site/types';
 import type { Site } from '../site/site';
 import { PageProvider, usePage } from '../site/context';
 import { Foot } from './foot';
@@ -81,21 +81,17 @@ function Bibliography({ page }: { page: Page }) {
 function Neighbours({ site, slug }: { site: Site; slug: string }) {
   const pages = site.toc.filter((entry) => entry.slug);
   const here = pages.findIndex((entry) => entry.slug === slug);
-  const [previous, next] = [pages[here - 1], pages[here + 1]];
+  const link = (rel: string, word: string, entry?: TocEntry) =>
+    entry && (
+      <a className={word.toLowerCase()} rel={rel} href={site.href(entry.slug!)}>
+        <span>{word}</span>
+        {entry.title}
+      </a>
+    );
   return (
     <nav className="neighbours" aria-label="Previous and next page">
-      {previous && (
-        <a className="previous" rel="prev" href={site.href(previous.slug!)}>
-          <span>Previous</span>
-          {previous.title}
-        </a>
-      )}
-      {next && (
-        <a className="next" rel="next" href={site.href(next.slug!)}>
-          <span>Next</span>
-          {next.title}
-        </a>
-      )}
+      {link('prev', 'Previous', pages[here - 1])}
+      {link('next', 'Next', pages[here + 1])}
     </nav>
   );
 }
@@ -239,16 +235,14 @@ const FIND_THE_BOOK = `addEventListener('error', async ({ target }) => {
 
 /** The page a server shows for an address it does not know. */
 export function renderMissing(site: Site): string {
-  const text = (value: string): Node => ({ type: 'text', value });
+  const words = { type: 'text', value: 'The table of contents lists every page.' };
   const page = {
     slug: '404',
     location: '/404',
     frontmatter: { title: 'There is no such page' },
     mdast: {
       type: 'root',
-      children: [
-        { type: 'paragraph', children: [text('The table of contents lists every page.')] },
-      ],
+      children: [{ type: 'paragraph', children: [words] }],
     },
   };
   const html = renderPage(site, page);

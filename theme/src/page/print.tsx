@@ -1,22 +1,17 @@
 import { renderToStaticMarkup } from 'react-dom/server';
-import type { Page, TocEntry } from '../site/types';
+import type { TocEntry } from '../site/types';
 import type { Site } from '../site/site';
 import { Article, renderIn } from './page';
 import { Parts } from './toc';
-
-interface Chapter {
-  entry: TocEntry;
-  page: Page;
-}
 
 const quoted = (text: string) => `"${text.replace(/["\\]/g, '\\$&')}"`;
 
 const heading = ({ number, title }: TocEntry) => [number, title].filter(Boolean).join('  ');
 
 /** Each chapter has pages of its own name, so that their heads can say which it is. */
-function pageRules(chapters: Chapter[]): string {
+function pageRules(chapters: TocEntry[]): string {
   return chapters
-    .map(({ entry }) => {
+    .map((entry) => {
       const name = `chapter-${entry.slug}`;
       return (
         `@page ${name}{@top-left{content:${quoted(heading(entry))}}}` +
@@ -72,13 +67,11 @@ function Contents({ site }: { site: Site }) {
 
 /** All chapters in one page, with a title page and a table of contents. */
 export function renderPrint(site: Site): string {
-  const chapters = site.toc.flatMap((entry): Chapter[] => {
-    const page = site.pages.get(entry.slug ?? '');
-    return page && entry.slug !== site.index ? [{ entry, page }] : [];
-  });
-  const bodies = chapters.map(({ entry, page }) => {
+  const chapters = site.toc.filter(({ slug }) => slug && slug !== site.index);
+  const bodies = chapters.map(({ slug }) => {
+    const page = site.pages.get(slug!)!;
     const html = renderIn(site, page, <Article site={site} page={page} />);
-    return `<section class="chapter" id="${entry.slug}">${embed(site, page.slug, html)}</section>`;
+    return `<section class="chapter" id="${slug}">${embed(site, page.slug, html)}</section>`;
   });
   const front = (
     <>

@@ -11,8 +11,5 @@ const Context = createContext<PageContext | undefined>(undefined);
 
 export const PageProvider = Context.Provider;
 
-export function usePage(): PageContext {
-  const context = useContext(Context);
-  if (!context) throw new Error('rendered outside of a page');
-  return context;
-}
+/** The page that is rendered, and its site. */
+export const usePage = (): PageContext => useContext(Context)!;

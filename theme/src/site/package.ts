@@ -103,10 +103,7 @@ const pythonFiles = (folder: string): string[] =>
         .filter((file) => file.endsWith('.py'))
     : [];
 
-interface Cell {
-  node: Node;
-  page: Page;
-}
+type Cell = { node: Node; page: Page };
 
 /** Module -> the cells that are written to it, both in reading order. */
 function exportedCells(toc: TocEntry[], pages: Map<string, Page>): Map<string, Cell[]> {

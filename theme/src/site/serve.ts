@@ -32,11 +32,7 @@ const RELOAD =
   `<script>new WebSocket('ws://'+location.hostname+':${contentPort}/socket').onmessage=` +
   `e=>{if(JSON.parse(e.data).type==='RELOAD')location.reload()}</script>`;
 
-interface Answer {
-  status?: number;
-  type: string;
-  body: string | Buffer;
-}
+type Answer = { status?: number; type: string; body: string | Buffer };
 
 function page(site: Site, path: string): Answer {
   const found = documents(site).find(({ href }) => site.below(href) === path);

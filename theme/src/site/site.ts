@@ -199,13 +199,8 @@ function fileUrls(tree: Node): string[] {
   return urls.filter((url) => url?.startsWith('/'));
 }
 
-interface Named {
-  label: string;
-  title: string;
-}
-
 /** What a numbered node or a box is called in a reference, and by its own title. */
-function nameOf(node: Node): Named | undefined {
+function nameOf(node: Node): Pick<Target, 'label' | 'title'> | undefined {
   if (node.type === 'admonition') {
     const title = node.children?.find((child) => child.type === 'admonitionTitle');
     if (!title) return undefined;

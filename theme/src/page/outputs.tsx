@@ -100,7 +100,7 @@ interface Piece {
 
 /** What a cell has shown. A widget without a still leaves nothing to see; prints that
  * follow one another were one text in the notebook. */
-function pieces(site: Site, node: Node): Piece[] {
+function pieces({ site, page }: ReturnType<typeof usePage>, node: Node): Piece[] {
   const found: Piece[] = [];
   for (const { jupyter_data: data } of node.children ?? []) {
     if (!data) continue;
@@ -112,7 +112,10 @@ function pieces(site: Site, node: Node): Piece[] {
     const last = found.at(-1);
     if (mime) found.push({ bundle, alt: data.metadata?.[mime]?.alt, text: '', isPrinted });
     else if (isPrinted && last?.isPrinted) last.text += text;
-    else if (!bundle[WIDGET]) found.push({ text, isPrinted });
+    else if (text) found.push({ text, isPrinted });
+    else if (!isPrinted && !bundle[WIDGET]) {
+      site.complain(page, `shows what a page cannot: ${Object.keys(bundle)}`);
+    }
   }
   return found;
 }
@@ -149,8 +152,7 @@ interface OutputsProps {
 
 /** Everything a cell showed when it ran; nothing when there is nothing to show. */
 export function Outputs({ node, alt, only, isFolded = false }: OutputsProps) {
-  const { site } = usePage();
-  const shown = pieces(site, node).filter(({ bundle }) => !only || !bundle === (only === 'words'));
+  const shown = pieces(usePage(), node).filter(({ bundle }) => !only || !bundle === (only === 'words'));
   if (!shown.length) return null;
   return (
     <div className="outputs" id={only === 'words' ? undefined : node.html_id}>

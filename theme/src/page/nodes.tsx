@@ -219,7 +219,8 @@ function CiteGroup({ node }: Props) {
 /** A node that no component shows would vanish quietly: it fails the build instead. */
 function Unknown({ node }: Props) {
   const { site, page } = usePage();
-  site.complain(page, `the theme cannot show "${node.name ?? node.type}" (${node.type})`);
+  const name = node.name ?? node.identifier ?? node.type;
+  site.complain(page, `the theme cannot show "${name}" (${node.type})`);
   return plainText(node);
 }
 

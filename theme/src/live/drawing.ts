@@ -246,7 +246,7 @@ function drawAxis(name: 'x' | 'y', axis: Axis, scale: Scale, frame: Frame): stri
   return (
     drawn.join('') +
     (isX && axis.ticks ? '' : `<path class="axis" d="${edge}"/>`) +
-    `<text ${where} text-anchor="middle">${svgLabel(axis.label)}</text>`
+    (axis.label && `<text ${where} text-anchor="middle">${svgLabel(axis.label)}</text>`)
   );
 }
 

@@ -22,6 +22,7 @@ from ddpm_lit.book.plotting import (
     PHONE,
     canvas,
     narrow,
+    node,
     picture,
     same_picture,
     save_figure,
@@ -75,6 +76,17 @@ def test_ink_follows_the_page_and_the_text_is_kept():
     svg = picture(figure, 'less < "more"').svg
     assert "currentColor" in svg and "prefers-color-scheme:dark" in svg
     assert "#5b5b5c" not in svg and "<title>less &lt; &quot;more&quot;</title>" in svg
+
+
+def test_a_box_that_names_its_code_leads_there():
+    """Where the box lies is told in percent from the upper left of the picture."""
+    axes = canvas(4, 2)
+    node(axes, (1, 1.5), "here", (1, 0.5), code="UNet")
+    node(axes, (3, 0.5), "nowhere")
+    shown = picture(axes.figure, "Two boxes.")
+    assert shown.leads == [("UNet", 12.5, 12.5, 25.0, 25.0)]
+    _, about = shown._repr_mimebundle_()
+    assert about["image/svg+xml"]["leads"] == shown.leads and "UNet" not in shown.svg
 
 
 def test_a_figure_without_alternative_text_is_refused(tmp_path):

@@ -189,6 +189,22 @@ def test_a_preview_comes_with_keyboard_focus(page):
     expect(page.locator(".preview .equation")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_part_of_a_drawing_leads_to_its_code(browser, root, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(f"{root}/unet/")
+    parts = page.locator("#fig-unet .way")
+    names = {parts.nth(i).get_attribute("aria-label") for i in range(parts.count())}
+    assert {"ResidualBlock", "AttentionBlock", "Downsample", "Upsample"} < names
+    half = page.locator("#fig-unet img").bounding_box()
+    for part in parts.all():
+        box = part.bounding_box()
+        assert half and box and half["x"] <= box["x"] < half["x"] + half["width"]
+    page.get_by_role("link", name="Upsample").first.click()
+    expect(page.locator("#def-Upsample")).to_be_in_viewport()
+    page.close()
+
+
 def test_names_in_strings_and_comments_are_no_links(site):
     for path in site.glob("*/index.html"):
         html = path.read_text("utf-8")

@@ -21,11 +21,13 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.transforms import Bbox
 from PIL import Image
 from torch import Tensor
 
 __all__ = [
     "INK",
+    "Lead",
     "PHONE",
     "Picture",
     "SHADE",
@@ -77,25 +79,29 @@ def use_style() -> None:
 
 # chapters/88-drawing.md
 _ON_A_PHONE = "application/vnd.ddpm-lit.phone+xml"
+Lead = tuple[str, float, float, float, float]
 
 
 class Picture:
     """An SVG image with alternative text, shown by Jupyter and by the book.
 
-    `phone`, if there is one, is the same figure laid out for a narrow page.
+    `phone`, if there is one, is the same figure laid out for a narrow page. `leads`
+    holds the parts that lead to code: its name, then left, top, width and height in
+    percent of the picture.
 
     Explained in appendix I, How the book draws and moves.
     """
 
-    def __init__(self, svg: str, alt: str, phone: str = "") -> None:
-        self.svg = svg
-        self.alt = alt
-        self.phone = phone
+    def __init__(
+        self, svg: str, alt: str, phone: str = "", leads: Sequence[Lead] = ()
+    ) -> None:
+        self.svg, self.alt, self.phone = svg, alt, phone
+        self.leads = list(leads)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         data = {"image/svg+xml": self.svg, "text/plain": self.alt}
         data |= {_ON_A_PHONE: self.phone} if self.phone else {}
-        return data, {"image/svg+xml": {"alt": self.alt}}
+        return data, {"image/svg+xml": {"alt": self.alt, "leads": self.leads}}
 
 
 def picture(figure: Figure, alt: str) -> Picture:
@@ -106,7 +112,7 @@ def picture(figure: Figure, alt: str) -> Picture:
     Explained in appendix I, How the book draws and moves.
     """
     plt.close(figure)
-    return Picture(_written(figure, alt), alt)
+    return Picture(_written(figure, alt), alt, leads=_leads(figure))
 
 
 def _written(figure: Figure, alt: str) -> str:
@@ -318,11 +324,13 @@ def node(
     color: str = "none",
     edge: str = INK,
     corner: float = 0.3,
+    code: str = "",
 ) -> FancyBboxPatch:
     """Draw words in a rounded box with its middle at `place`, and return the box.
 
     `color` is laid on thinly, so that words stay readable in light and in dark;
-    `edge` may be "none" for words alone, and `corner` is a radius.
+    `edge` may be "none" for words alone, and `corner` is a radius. `code` is a name of
+    the package: on a page the box leads to where it is defined.
 
     Explained in appendix I, How the book draws and moves.
     """
@@ -330,6 +338,7 @@ def node(
     style = f"round,pad=0,rounding_size={min(corner, min(size) / 2)}"
     fill = to_rgba(color, 0.0 if color == "none" else 0.25)
     box = FancyBboxPatch(low, *size, boxstyle=style, fc=fill, ec=edge, lw=1.2)
+    box.set_label(code)  # which nothing shows: a drawing has no legend
     axes.add_patch(box)
     axes.text(*place, words, ha="center", va="center")
     return box
@@ -367,3 +376,19 @@ def arrow(
         axes.text(x, y, words, ha="center", va="bottom" if left[1] > 0 else "top")
     else:
         axes.text(x, y, words, ha="left" if left[0] > 0 else "right", va="center")
+
+
+# chapters/88-drawing.md
+def _leads(figure: Figure) -> list[Lead]:
+    """The boxes of a drawing that name the code they stand for."""
+    found = []
+    for axes in figure.axes:
+        to_shares = axes.transData - figure.transFigure
+        for box in axes.patches:
+            if isinstance(box, FancyBboxPatch) and box.get_label():
+                low = box.get_x(), box.get_y()
+                at = Bbox.from_bounds(*low, box.get_width(), box.get_height())
+                x, y, wide, tall = at.transformed(to_shares).bounds
+                sizes = (round(100 * s, 2) for s in (x, 1 - y - tall, wide, tall))
+                found.append((str(box.get_label()), *sizes))
+    return found

@@ -29,14 +29,29 @@ const PLAYED = [
   [ONNX, Model],
 ] as const;
 
+/** A part of a drawing: the name of its code, then left, top, width, height in percent. */
+type Lead = [string, number, number, number, number];
+
+/** A part of a drawing leads to the code that it stands for: for the Tab key, the first. */
+function Way({ lead: [name, left, top, width, height], tabIndex }: { lead: Lead; tabIndex?: -1 }) {
+  const { site, page } = usePage();
+  const code = site.identifiers.unambiguous.get(name);
+  if (!code) return site.complain(page, `has a drawing of ${name}, which nothing defines`), null;
+  const place = Object.entries({ left, top, width, height }).map(([side, n]) => [side, `${n}%`]);
+  const href = `${site.href(code.slug)}#${code.id}`;
+  const style = Object.fromEntries(place);
+  return <a className="way" href={href} aria-label={name} tabIndex={tabIndex} style={style} />;
+}
+
 interface PictureProps {
   bundle: Bundle;
   mime: string;
   alt: string;
+  leads: Lead[];
   isLive: boolean;
 }
 
-function Picture({ bundle, mime, alt, isLive }: PictureProps) {
+function Picture({ bundle, mime, alt, leads, isLive }: PictureProps) {
   const { site } = usePage();
   // Each SVG is a file of its own: the ids inside never clash with another's.
   const item = bundle[mime]!;
@@ -46,7 +61,13 @@ function Picture({ bundle, mime, alt, isLive }: PictureProps) {
   const img = <img {...image} alt={alt} loading="lazy" />;
   if (isLive) return img;
   const phone = bundle[PHONE];
-  if (!phone) return <Enlarge {...image}>{img}</Enlarge>;
+  if (!phone) {
+    const isFirst = (lead: Lead) => lead === leads.find(([name]) => name === lead[0]);
+    const ways = leads.map((lead) => (
+      <Way lead={lead} tabIndex={isFirst(lead) ? undefined : -1} key={String(lead)} />
+    ));
+    return <div className="drawing"><Enlarge {...image}>{img}</Enlarge>{ways}</div>;
+  }
   const drawn = phone.path ? site.bytes(phone.path)! : phone.content ?? '';
   const { src, ...size } = site.publishContent(drawn, '.svg');
   return (
@@ -78,11 +99,11 @@ export function Enlarge({ src, width = 0, children }: EnlargeProps) {
 }
 
 /** A picture, or what begins with one and can be moved. */
-function Still({ bundle, alt }: { bundle: Bundle; alt: string }) {
+function Still({ bundle, alt, leads = [] }: { bundle: Bundle; alt: string; leads?: Lead[] }) {
   const { site } = usePage();
   const mime = IMAGES.find((each) => bundle[each])!;
   const [kind, Played] = PLAYED.find(([each]) => bundle[each]) ?? [];
-  const picture = <Picture bundle={bundle} mime={mime} alt={alt} isLive={Boolean(Played)} />;
+  const picture = <Picture {...{ bundle, mime, alt, leads }} isLive={Boolean(Played)} />;
   return Played ? <Played json={read(site, bundle[kind!])} still={picture} /> : picture;
 }
 
@@ -94,6 +115,7 @@ export const isLive = (outputs: Node): boolean =>
 interface Piece {
   bundle?: Bundle;
   alt?: string;
+  leads?: Lead[];
   text: string;
   isPrinted: boolean;
 }
@@ -110,7 +132,7 @@ function pieces({ site, page }: ReturnType<typeof usePage>, node: Node): Piece[]
     const { text: content, path } = data;
     const text = read(site, isPrinted ? { content, path } : bundle['text/plain']);
     const last = found.at(-1);
-    if (mime) found.push({ bundle, alt: data.metadata?.[mime]?.alt, text: '', isPrinted });
+    if (mime) found.push({ bundle, ...data.metadata?.[mime], text: '', isPrinted });
     else if (isPrinted && last?.isPrinted) last.text += text;
     else if (text) found.push({ text, isPrinted });
     else if (!isPrinted && !bundle[WIDGET]) {
@@ -156,9 +178,9 @@ export function Outputs({ node, alt, only, isFolded = false }: OutputsProps) {
   if (!shown.length) return null;
   return (
     <div className="outputs" id={only === 'words' ? undefined : node.html_id}>
-      {shown.map(({ bundle, alt: stated = '', text }, i) =>
+      {shown.map(({ bundle, alt: stated = '', leads, text }, i) =>
         bundle ? (
-          <Still bundle={bundle} alt={alt ?? stated} key={i} />
+          <Still {...{ bundle, leads }} alt={alt ?? stated} key={i} />
         ) : (
           <Words text={text} isFolded={isFolded || Boolean(only)} key={i} />
         ),

@@ -82,5 +82,6 @@ $(VENV)/.build $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt
 	  "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "installing the $* environment into $(VENV) ..."
-	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@$(RUN) -m pip install -q --no-compile --disable-pip-version-check \
+	  -c constraints.txt -e '.[$*]'
 	@touch $@

@@ -2,7 +2,7 @@
 #   chapters/87-command-line.md
 # Do not edit: change the chapter instead.
 
-"""The command line: ddpm-lit train, sample, evaluate, info and export."""
+"""The command line: ddpm-lit and its eight verbs."""
 
 import argparse
 import json
@@ -596,7 +596,8 @@ def _opened(
         done = f"its middle is scaled to {shape[2]} x {shape[1]}"
         print(f"{picture} is {width} x {height}; {done}", file=sys.stderr)
     where = next(iter(model.parameters())).device
-    return to_model_range(open_picture(picture, shape))[None].to(where)
+    say = partial(print, file=sys.stderr) if _speaks() else None
+    return to_model_range(open_picture(picture, shape, say))[None].to(where)
 
 
 def _repeated(picture: "Tensor", count: int) -> "Tensor":
@@ -624,6 +625,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         data = team.in_turns(partial(_data_of, args, model))
         if data.shape != model.size:
             raise ValueError(f"{data.name} has {data.shape}, the model {model.size}")
+        _check_kinds(args, model, data)
         how = _how(args, model, team) | _said(args, model, data.cond.get("label"))
         least, score = team.in_turns(partial(_protocol, args, team))
         check_sets((args.num, *model.size), (len(data), *data.shape), least)
@@ -725,7 +727,8 @@ def _how(args: argparse.Namespace, model: "Denoiser", team: "Team") -> dict[str,
         sampler = partial(sampler, **{name: usual if given is None else given})
     steps = args.steps
     if args.spacing != "time":
-        steps = spaced_steps(model.schedule, steps or model.schedule.T, args.spacing)
+        count = model.schedule.T if steps is None else steps
+        steps = spaced_steps(model.schedule, count, args.spacing)
     drawn = {"source": DeviceNoise} if args.noise == "device" else {}
     return {
         **drawn,
@@ -782,6 +785,19 @@ def _said(
     return {"label": labels}
 
 
+def _check_kinds(args: argparse.Namespace, model: "Denoiser", data: "Dataset") -> None:
+    """Raise ValueError where the labels of the data are not those of the model."""
+    config: Any = getattr(model.net, "config", None)
+    real = data.cond.get("label")
+    if not config or not config.classes or real is None or args.label is not None:
+        return
+    mine, theirs = tuple(config.label_names), tuple(data.label_names)
+    other = mine and theirs and mine != theirs
+    if other or int(real.max()) >= config.classes:
+        own = ", ".join(config.label_names) or f"0..{config.classes - 1}"
+        raise ValueError(f"{data.name} has other labels than {own}; give --label")
+
+
 def _tell(
     model: Any,
     *,
@@ -818,7 +834,8 @@ def _shown(model: "Denoiser") -> tuple[str, int]:
 def _labels(text: str, config: "UNetConfig") -> list[int]:
     """The labels of a list such as 3,5 or cat,dog."""
     known = {name: i for i, name in enumerate(config.label_names)}
-    known = {str(i): i for i in range(config.classes)} | known
+    if not any(name.isdecimal() for name in known):  # else a number would be a name
+        known |= {str(i): i for i in range(config.classes)}
     names = ", ".join(config.label_names) or f"0..{config.classes - 1}"
     for part in text.split(","):
         if part not in known:
@@ -1028,6 +1045,8 @@ def _explain(error: Exception) -> str:
     if isinstance(error, ValueError | OSError):
         return " ".join(str(error).split())
     text = str(error)
+    if "home directory" in text:
+        return "a path begins with ~ and a name that is no user here"
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate" in text:
         return (
             "out of memory; try a smaller --batch-size, a larger --accumulate, a "

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import secrets
 import shutil
 import sys
@@ -47,6 +48,7 @@ from ddpm_lit.images import (
     to_tensor,
     white_level,
 )
+from ddpm_lit.models import write_whole
 from ddpm_lit.recipes import DataConfig, rgb
 
 __all__ = [
@@ -122,7 +124,7 @@ def _finish(
 
 
 def identity_of(images: Tensor, cond: dict[str, Tensor]) -> str:
-    """A hash of pictures (N, C, H, W), uint8, and of what is known of each.
+    """A hash of pictures (N, C, H, W), bytes or floats, and what is known of each.
 
     Explained in appendix A, Your own pictures.
     """
@@ -164,6 +166,8 @@ def _told(about: dict[str, Any], where: str) -> list[str]:
     of = f" of {len(about['classes'])} folders" if about["classes"] else ""
     size = f"{math.prod(about['shape']) / 1e6:.1f} MB"
     done = f"decoded {count} pictures{of} to {width} x {height}, {where} ({size})"
+    if "" in about["classes"]:
+        done += "; those that lie in no sub-folder have the label ''"
     if not lost:
         return [done]
     named = _first_few([f"{name} ({reason})" for name, reason in lost])
@@ -214,7 +218,7 @@ def _kept(place: Path) -> tuple[Tensor, dict[str, Any]] | None:
         pixels = np.load(place / "pictures.npy", mmap_mode="c")  # changes stay private
         whole = list(pixels.shape) == list(about["shape"])
         return (torch.from_numpy(pixels), about) if whole else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
 
@@ -226,7 +230,10 @@ def _keep(place: Path, decode: Callable[[IO[bytes]], dict[str, Any]]) -> None:
         partial_path.mkdir(parents=True)
         with open(partial_path / "pictures.npy", "wb") as file:
             about = decode(file)
-        (partial_path / "about.json").write_text(json.dumps(about), encoding="utf-8")
+            file.flush()
+            os.fsync(file.fileno())
+        text = json.dumps(about)
+        write_whole(partial_path / "about.json", lambda p: p.write_text(text, "utf-8"))
         if place.exists() and _kept(place) is None:
             shutil.rmtree(place)  # somebody damaged it
         try:
@@ -439,11 +446,14 @@ def _as_asked(data: Dataset, config: DataConfig) -> Dataset:
 
 
 # chapters/80-own-pictures.md
-def open_picture(path: str | Path, shape: tuple[int, ...]) -> Tensor:
+def open_picture(
+    path: str | Path, shape: tuple[int, ...], say: Callable[[str], Any] | None = None
+) -> Tensor:
     """A file as one uint8 picture (C, H, W) of that shape, upright and opaque.
 
-    Where the shape is square, the middle square is cut out and scaled. Raises
-    ValueError for a file that is none, and for one of another size otherwise.
+    Where the shape is square, the middle square is cut out and scaled. `say` hears what
+    was taken for white where a file does not say it. Raises ValueError for a file that
+    is none, and for one of another size otherwise.
 
     Explained in appendix A, Your own pictures.
     """
@@ -457,6 +467,8 @@ def open_picture(path: str | Path, shape: tuple[int, ...]) -> Tensor:
         found = read_picture(path, config, "L" if channels == 1 else "RGB", whites)
     except Exception as error:
         raise ValueError(f"{path} cannot be read: {reason_of(error)}") from None
+    if whites and say:
+        say(f"{path} has {kind} numbers; {whites[kind]:g} is taken for white")
     if tuple(found.shape) != tuple(shape):
         size = " x ".join(map(str, found.shape[1:]))
         raise ValueError(f"{path} is {size}; the model wants {height} x {width}")
@@ -464,16 +476,18 @@ def open_picture(path: str | Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of the picture in a file; ValueError for a file that is none.
+    """Height and width of the upright picture in a file; ValueError for no picture.
 
     Explained in appendix A, Your own pictures.
     """
     path = Path(path).expanduser()
     try:
-        width, height = read_header(path).size
+        with Image.open(path) as image:
+            width, height = image.size
+            lies = image.getexif().get(0x0112) in (5, 6, 7, 8)
     except Exception as error:
         raise ValueError(f"{path} cannot be read: {reason_of(error)}") from None
-    return height, width
+    return (width, height) if lies else (height, width)
 
 
 def open_mask(path: str | Path, picture: str | Path, shape: tuple[int, ...]) -> Tensor:

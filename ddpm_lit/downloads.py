@@ -19,7 +19,8 @@ def data_cache() -> Path:
     """
     import pooch
 
-    return Path(os.environ.get("DDPM_LIT_DATA") or pooch.os_cache("ddpm_lit"))
+    found = os.environ.get("DDPM_LIT_DATA") or pooch.os_cache("ddpm_lit")
+    return Path(found).expanduser()
 
 
 def fetch(address: str, checksum: str, folder: Path) -> Path:

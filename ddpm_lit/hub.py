@@ -11,7 +11,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
 from importlib import import_module
@@ -514,30 +514,42 @@ _FILE = (
 _VARIANTS = ("", "fp32", "fp16", "bf16")  # most digits first
 
 
+def _chosen(names: Iterable[str]) -> tuple[str | None, int]:
+    """Of the names in a folder the file of weights to read, and among how many
+    variants it was chosen."""
+    choice: list[tuple[int, str, bool, str]] = []
+    for name in names:
+        if found := re.fullmatch(_FILE, name):
+            variant = found[1] or found[3] or ""
+            rank = [*_VARIANTS, variant].index(variant)
+            choice.append((rank, variant, found[2] == "bin", name))
+    variants = len({variant for _, variant, *_ in choice})
+    return (min(choice)[-1] if choice else None), variants
+
+
+def _parts_of(path: Path) -> list[str]:
+    """The files that hold the weights: this one, or the shards that it lists."""
+    if path.suffix != ".json":
+        return [path.name]
+    shards = _read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ValueError(f"{path} has no weight_map")
+    return sorted({Path(str(shard)).name for shard in shards.values()})
+
+
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors in a network's folder; of several variants, the one of most digits.
 
     Raises OSError when there are none, or not all.
     """
-    choice: list[tuple[int, str, bool, Path]] = []
-    for path in folder.iterdir():
-        if found := re.fullmatch(_FILE, path.name):
-            variant = found[1] or found[3] or ""
-            rank = [*_VARIANTS, variant].index(variant)
-            choice.append((rank, variant, found[2] == "bin", path))
-    if not choice:
+    name, variants = _chosen(path.name for path in folder.iterdir())
+    if name is None:
         raise FileNotFoundError(f"no weights in {folder}; expected {_THEIR_WEIGHTS}")
-    path = min(choice)[-1]
-    if len({variant for _, variant, *_ in choice}) > 1:
-        warnings.warn(f"{folder} has several weights; took {path.name}", stacklevel=2)
-    if path.suffix != ".json":
-        return _read_tensors(path)
-    shards = _read_json(path).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise ValueError(f"{path} has no weight_map")
+    if variants > 1:
+        warnings.warn(f"{folder} has several weights; took {name}", stacklevel=2)
     named: dict[str, Tensor] = {}
-    for name in sorted({Path(str(shard)).name for shard in shards.values()}):
-        named |= _read_tensors(folder / name)
+    for part in _parts_of(folder / name):
+        named |= _read_tensors(folder / part)
     return named
 
 
@@ -609,8 +621,27 @@ def _local(name: str | Path, check: Callable[[Path], Any] | None = None) -> Path
         return path
     repository, revision = _hub_name(str(name))
     fetch = partial(_ask_hub, "snapshot_download", repository, revision=revision)
-    (check or _read_index)(Path(fetch(allow_patterns=["*.json"])))
-    return Path(fetch(allow_patterns=["*.json", "*.txt", "*.safetensors", "*.bin"]))
+    here = Path(fetch(allow_patterns=["*.json"]))
+    (check or _read_index)(here)
+    names = _ask_hub("list_repo_files", repository, revision=revision)
+    return Path(fetch(allow_patterns=["*.json", "*.txt", *_wanted(names, here)]))
+
+
+def _wanted(names: Iterable[str], here: Path) -> list[str]:
+    """Of a repository's files the weights that will be read, one variant a folder.
+
+    `here` has its small files, with the lists of shards.
+    """
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folder, slash, last = name.rpartition("/")
+        folders.setdefault(folder + slash, []).append(last)
+    wanted = []
+    for folder, inside in folders.items():
+        chosen, _ = _chosen(inside)
+        if chosen and folder != "safety_checker/":  # which nothing here asks
+            wanted += [folder + part for part in _parts_of(here / folder / chosen)]
+    return wanted
 
 
 def _shipped(name: str) -> Path:

@@ -6,6 +6,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -64,14 +65,19 @@ def check_description(about: dict[str, Any]) -> None:
     """
     known = {"library_name", "format", "network", "model"}
     known |= {"objective", "size", "variance", "clip"}
+    if not isinstance(about, dict):
+        raise ValueError(f"{CONFIG} holds no description of a model")
     for name in sorted({*about} ^ known):
         what = "is unknown here; update ddpm_lit" if name in about else "is missing"
         raise ValueError(f"{name!r} {what}")
     if about["format"] != 2:
         raise ValueError(f"format {about['format']!r} is unknown here; update ddpm_lit")
-    fits = all(type(n) is int and n > 0 for n in about["size"])
-    if type(about["clip"]) is not bool or not fits:
-        raise ValueError("clip must be true or false, size a list of whole numbers")
+    kinds = {"objective": str, "network": str, "variance": str, "size": list}
+    for name, kind in {**kinds, "clip": bool, "model": dict | None}.items():
+        if not isinstance(about[name], kind):
+            raise ValueError(f"{name} = {about[name]!r} cannot be understood")
+    if not all(type(n) is int and n > 0 for n in about["size"]):
+        raise ValueError(f"size = {about['size']} must be whole numbers above 0")
     twice = (about["model"] or {}).get("learn_variance", False)
     if about["network"] in NETWORKS and twice != ("+variance" in about["objective"]):
         raise ValueError(f"learn_variance is {twice} under {about['objective']!r}")
@@ -157,7 +163,8 @@ def write_whole(
     Explained in chapter 8, Training.
     """
     path = Path(path)
-    partial_path = path.with_name(path.name + ".partial")
+    # Of this call alone: two programs may write to one place.
+    partial_path = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_path.write_bytes(b"")

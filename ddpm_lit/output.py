@@ -7,7 +7,10 @@
 import hashlib
 import json
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from tqdm.auto import tqdm
 from ddpm_lit.data import sent_to, to_uint8
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.guidance import clipped
-from ddpm_lit.images import save_grid, save_npz, save_pictures
+from ddpm_lit.images import ENDINGS, save_grid, save_npz, save_pictures
 from ddpm_lit.models import write_whole
 from ddpm_lit.objectives import Prediction
 from ddpm_lit.samplers import Predict, Sampler, ddpm
@@ -199,9 +202,10 @@ def write_samples(
     many were made.
 
     Each process makes its share and writes it. A folder that holds a part of the same
-    job is completed. `size` is that of a picture, where the `way` to it paints larger
-    ones than the model's. For `how` see `make_pictures`. Raises ValueError or
-    FileExistsError for a place that cannot be used, OSError when the disk refuses.
+    job is completed, and may grow. `size` is that of a picture, where the `way` to it
+    paints larger ones than the model's. For `how` see `make_pictures`. Raises
+    ValueError or FileExistsError for a place that cannot be used, OSError when the disk
+    refuses.
 
     Explained in appendix D, Samples by the thousand.
     """
@@ -212,7 +216,8 @@ def write_samples(
     if not _is_file(path):
         team.everyone(lambda: _save_each(path, made))
         return len(wanted)
-    rows = path.with_name(path.name + ".rows.partial")
+    token = team.together(lambda: secrets.token_hex(4))  # of this job alone
+    rows = path.with_name(f"{path.name}.{token}.rows.partial")
     shape = (count, *(size or model.size))
     try:
         team.together(lambda: _rows(rows, shape, "w+"))
@@ -234,9 +239,16 @@ def missing_pictures(path: Path, count: int, job: dict[str, Any]) -> list[int]:
     check_output(path, job)
     if _is_file(path):
         return list(range(count))
-    text = json.dumps(job, indent=2) + "\n"
-    write_whole(path / JOB, lambda part: part.write_text(text, "utf-8"))
-    there = {p.stem for p in path.glob("*.png")}
+    page = path / JOB
+    jobs = [job, *([_read_job(page)] if any(path.glob("*.png")) else [])]
+    longest = max(jobs, key=lambda each: len(each.get("told") or ()))
+    text = json.dumps(longest, indent=2) + "\n"
+    write_whole(page, lambda part: part.write_text(text, "utf-8"))
+    for left in path.glob("*.partial"):  # by a process that was killed a day ago
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 86_400:
+                left.unlink()
+    there = {p.stem for p in path.glob("*.png") if p.stat().st_size}
     return [i for i in range(count) if f"{i:06d}" not in there]
 
 
@@ -244,12 +256,12 @@ def missing_pictures(path: Path, count: int, job: dict[str, Any]) -> list[int]:
 def check_output(path: str | Path, job: dict[str, Any] | None = None) -> None:
     """Raise ValueError or FileExistsError when `write_samples` could not use `path`.
 
-    A folder may hold a part of the same `job`, and nothing else.
+    A folder may hold a part of the same `job`, which may be shorter, and nothing else.
 
     Explained in appendix D, Samples by the thousand.
     """
     path = Path(path).expanduser()
-    if path.suffix.lower() in (".jpg", ".jpeg", ".gif", ".webp", ".npy", ".zip"):
+    if path.suffix.lower() in {*ENDINGS, ".gif", ".npy", ".zip"} - {".png"}:
         raise ValueError(f"{path} must end in .png or .npz, or be the name of a folder")
     if _is_file(path) and path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file")
@@ -258,14 +270,20 @@ def check_output(path: str | Path, job: dict[str, Any] | None = None) -> None:
         raise ValueError(f"nothing can be written to {above}; give another name")
     if _is_file(path) or not path.exists() or job is None:
         return
-    if path.is_file() or (any(path.iterdir()) and not (path / JOB).exists()):
+    held = set() if path.is_file() else {each.name for each in path.iterdir()}
+    if path.is_file() or (held and JOB not in held):
         raise FileExistsError(f"{path} exists; give the name of a new folder")
-    before = _read_job(path / JOB) if any(path.iterdir()) else job
+    # A page alone holds no picture: that job was refused.
+    before = _read_job(path / JOB) if held - {JOB} else job
     for name in sorted({*before, *job}):
-        if before.get(name) != job.get(name):
+        was, now = before.get(name), job.get(name)
+        if name == "told" and was and now:  # of the shorter job, a part of the longer
+            was, now = was[: len(now)], now[: len(was)]
+        if was != now:
+            what = "" if name == "told" else f": {was!r}, now {now!r}"
             raise FileExistsError(
-                f"{path} holds pictures of another {name}: {before.get(name)!r}, now "
-                f"{job.get(name)!r}; give the name of a new folder"
+                f"{path} holds pictures of another {name}{what}; give the name of a "
+                "new folder"
             )
 
 
@@ -284,7 +302,7 @@ def _is_file(path: Path) -> bool:
 
 def _job(model: Denoiser, how: dict[str, Any]) -> dict[str, Any]:
     """All that decides the pictures of a job, in words and numbers."""
-    told = {k: v for k, v in how.items() if isinstance(v, Tensor)}
+    told = _told({k: v for k, v in how.items() if isinstance(v, Tensor)})
     betas = {"betas": model.schedule.beta}
     sampler = how.get("sampler") or partial(ddpm, variance=model.variance)
     given = {name: how[name] for name in ("tell", "way") if name in how}
@@ -293,7 +311,7 @@ def _job(model: Denoiser, how: dict[str, Any]) -> dict[str, Any]:
     visited = kept_steps(model.schedule.T, steps)  # refuses what cannot be
     return {
         "model": _digest({**model.state_dict(), **betas}),
-        "told": _digest(told) if told else None,
+        "told": told or None,
         "seed": how.get("seed", 0),
         "steps": visited[:-1] if isinstance(steps, Sequence) else len(visited) - 1,
         **_described("sampler", sampler),
@@ -301,6 +319,13 @@ def _job(model: Denoiser, how: dict[str, Any]) -> dict[str, Any]:
         "clip": model.clip if clip is None else clip,
         **({"noise": f"drawn on {_kind(model)}"} if drawn else {}),
     }
+
+
+def _told(cond: dict[str, Tensor]) -> list[str]:
+    """A hash of what each number is told, so that a job can grow."""
+    rows = {name: value.cpu() for name, value in cond.items()}
+    count = min(map(len, rows.values()), default=0)
+    return [_digest({k: v[i] for k, v in rows.items()})[:12] for i in range(count)]
 
 
 def _kind(model: Denoiser) -> str:
@@ -314,6 +339,8 @@ def _described(name: str, function: Any) -> dict[str, Any]:
     called = getattr(function, "func", function)
     found = {name: getattr(called, "__name__", repr(called))}
     for key, value in getattr(function, "keywords", {}).items():
+        if isinstance(value, NoiseSchedule):
+            value = value.beta
         if isinstance(value, Tensor):
             value = _digest({key: value})
         found |= _described(key, value) if callable(value) else {key: value}

@@ -539,11 +539,14 @@ def suited(data: DataConfig, shape: tuple[int, ...], name: str) -> Recipe:
     """
     channels, height, width = shape
     levels, edge = 1, max(height, width)
-    while edge / 2**levels >= 8 and height % 2**levels == width % 2**levels == 0:
+    widths = (1, 2, 2, 4, 4, 4)
+    while levels < len(widths) and edge / 2**levels >= 8:
+        if height % 2**levels or width % 2**levels:
+            break
         levels += 1
     base = Recipe(data=data).changed(in_channels=channels, out=f"runs/{name}")
     if edge <= 16:
-        return base.changed(channel_multipliers=(1, 2)[: max(levels, 1)])
+        return base.changed(channel_multipliers=(1, 2)[:levels])
     attending = tuple(i for i in range(levels) if edge / 2**i <= 16)
     steps, rate, batch, decay = next(
         row
@@ -557,7 +560,7 @@ def suited(data: DataConfig, shape: tuple[int, ...], name: str) -> Recipe:
     )
     return base.changed(
         base_channels=64,
-        channel_multipliers=(1, 2, 2, 4, 4, 4)[:levels],
+        channel_multipliers=widths[:levels],
         blocks_per_level=2,
         attention_levels=attending,
         middle_attention=edge / 2 ** (levels - 1) <= 16,

@@ -285,8 +285,16 @@ class Run:
                 f"another process is writing to {self.folder}; wait for it, or choose "
                 "another out"
             ) from None
-        for left in self.folder.rglob("*.partial"):  # of a process that was killed
-            left.unlink(missing_ok=True)
+        own = (
+            "checkpoint*",
+            "recipe.json*",
+            "config.json*",
+            "metrics.jsonl*",
+            "loss.svg*",
+        )
+        for name in (*own, "data.png*", "samples.png*", "samples/?????????.png*"):
+            for left in self.folder.glob(f"{name}.partial"):  # of a run that was killed
+                left.unlink(missing_ok=True)
 
     def _set_aside(self) -> None:
         """Move what a run wrote to a folder within, kept until the new run is over."""
@@ -645,8 +653,9 @@ def _as_it_is(recipe: Recipe, model: Denoiser) -> Recipe:
 
 
 def _placed(data: Dataset, team: Team) -> Dataset:
-    """The data on the device, where that is wanted and they are not too many."""
-    if not team.speed.data_on_device or data.images.nbytes > 2**31:
+    """The data on the device: where asked for, or where usual and they are not many."""
+    too_many = team.asked.data_on_device is None and data.images.nbytes > 2**31
+    if not team.speed.data_on_device or too_many:
         return data
     cond = {name: value.to(team.device) for name, value in data.cond.items()}
     return replace(data, images=data.images.to(team.device), cond=cond)

@@ -86,6 +86,8 @@ class Team(Machine):
     Explained in appendix C, A team of processes.
     """
 
+    words: distributed.ProcessGroup | None = None  # who hears, in all teams; None: all
+
     def __init__(
         self,
         device: torch.device,
@@ -97,7 +99,6 @@ class Team(Machine):
         self.rank, self.size = self.launch.rank, self.launch.size
         self.asked, self.training = speed or Speed(), training
         self.speed = decided(self.asked, device, long=training)
-        self.words: distributed.ProcessGroup | None = None  # who hears; None: all
 
     def place(self, x: Tensor) -> Tensor:
         """x on the device, pictures in the layout that `speed` wants."""
@@ -250,11 +251,12 @@ def join_team(
     distributed.init_process_group(backend, timeout=timedelta(seconds=PATIENCE))
     # Its threads end with it. Those of the group that shares gradients live as long as
     # the program, and one that held an object of Python's while it ends would abort it.
-    team.words = distributed.new_group(backend="gloo")
+    limit = timedelta(seconds=PATIENCE)
+    Team.words = distributed.new_group(backend="gloo", timeout=limit)
     try:
         yield team
     finally:
-        team.words = None
+        Team.words = None
         distributed.destroy_process_group()
 
 

@@ -185,6 +185,14 @@ def brightness(path: Path) -> np.ndarray:
 def test_a_model_is_told_labels_by_name_and_by_number(tmp_path, told, capsys):
     config = read_run(told).net.config
     assert config.label_names == ("cat", "dog") and config.null_label
+    data = told.parent / "zoo"
+    for name in ("bird", "cat", "dog"):
+        (data / name).mkdir(parents=True, exist_ok=True)
+        for i in range(30):
+            Image.new("L", (8, 8), 7 * i).save(data / name / f"{i}.png")
+    words = ["evaluate", str(told), f"--data=folder:{data}", "--num=40", "--quiet"]
+    assert main(words) == 2
+    assert "other labels than cat, dog" in capsys.readouterr().err
     for asked in ("dog,cat", "1,0"):
         out = tmp_path / f"{asked}.npz"
         words = ["--label", asked, "--num=12", f"--out={out}", "--quiet"]
@@ -340,6 +348,8 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, trained, files, caps
             "0",
         ),
         (["upscale", trained, odd], "odd.png is no 8 x 8"),
+        (["sample", "~no-such-user/run"], "begins with ~"),
+        (["sample", trained, "--steps=0", "--spacing=angle"], "0"),
         (["upscale", tmp_path / "larger", digit], "is not 4 x 4"),
         (
             ["upscale", trained, files / "small.png", "--level=3"],
@@ -552,7 +562,7 @@ def test_samples_come_in_three_forms(tmp_path, trained):
         one = Image.open(tmp_path / "folder" / f"{i:06d}.png")
         assert np.array_equal(np.asarray(one), stored[i, :, :, 0])
     assert not partials(tmp_path)
-    for place in ("grid.jpg", "all.npy"):
+    for place in ("grid.jpg", "all.npy", "grid.tif"):
         with pytest.raises(ValueError, match="must end in"):
             check_output(place)
 
@@ -564,9 +574,12 @@ def test_sampling_that_was_killed_goes_on_and_makes_the_same(tmp_path, trained):
     wait_until(lambda: len(read_folder(folder)) >= 12, "twelve pictures")
     process.kill()
     process.communicate()
-    (folder / "000399.png.partial").write_bytes(b"half")
-    before = read_folder(folder)
-    assert 12 <= len(before) < 400, "it was not killed in the middle"
+    for left in (folder / "000399.png.partial", *folder.glob("*.partial")):
+        left.write_bytes(b"half")
+        os.utime(left, (0, 0))  # a day later
+    (folder / "000000.png").write_bytes(b"")  # what a power cut may leave
+    before = {name: held for name, held in read_folder(folder).items() if held}
+    assert 11 <= len(before) < 400, "it was not killed in the middle"
     said = finish(command(*words, f"--out={folder}"))
     assert f"wrote {400 - len(before)} images" in said and f"{len(before)} were" in said
     do(*words, f"--out={calm}")
@@ -612,6 +625,15 @@ def test_a_job_may_be_a_list_of_steps_and_knows_what_it_tells(tmp_path, trained)
     assert missing_pictures(tmp_path / "some", 4, job) == [2, 3]
 
 
+class Function(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, z, t):
+        return self.function(z, t)
+
+
 class Labelled(torch.nn.Module):
     def forward(self, z, t, label=None):
         return z if label is None else z - label.reshape(-1, 1, 1, 1)
@@ -621,8 +643,36 @@ def test_pictures_of_other_labels_are_not_mixed(tmp_path, trained):
     model = read_run(trained).with_net(Labelled())
     one, team = torch.ones(4), Team(CPU, training=False)
     write_samples(model, 2, tmp_path / "some", team, label=one)
-    with pytest.raises(FileExistsError, match="label"):
+    with pytest.raises(FileExistsError, match="another told; give"):
         write_samples(model, 4, tmp_path / "some", team, label=2 * one)
+
+
+def test_a_job_may_grow_and_one_that_was_refused_leaves_its_folder_free(
+    tmp_path, trained
+):
+    model, team = read_run(trained).with_net(Labelled()), Team(CPU, training=False)
+    folder, label = tmp_path / "some", torch.arange(4.0)
+    for count, made in ((2, 2), (4, 2), (3, 0)):
+        assert write_samples(model, count, folder, team, label=label[:count]) == made
+    assert len(json.loads((folder / JOB).read_text())["told"]) == 4
+    assert missing_pictures(tmp_path / "other", 2, {"seed": 1, "told": None}) == [0, 1]
+    assert write_samples(model, 2, tmp_path / "other", team, seed=2) == 2
+
+
+def test_two_jobs_may_write_one_file(tmp_path, trained):
+    """Each finishes its own; the last one stays."""
+    model, team = read_run(trained), Team(CPU, training=False)
+    path, other = tmp_path / "sheet.npz", tmp_path / "other.npz"
+
+    def between(z, t):
+        if not other.exists():
+            other.touch()
+            write_samples(model, 5, path, team, seed=1, steps=2)
+        return model.net(z, t)
+
+    write_samples(model.with_net(Function(between)), 2, path, team, steps=2)
+    write_samples(model, 2, other, team, steps=2)
+    assert path.read_bytes() == other.read_bytes() and not partials(tmp_path)
 
 
 def test_broken_weights_and_broken_pictures_are_errors(tmp_path, trained, capsys):

@@ -487,9 +487,13 @@ def test_a_description_knows_nothing_more_and_nothing_less():
     for name in about:
         with pytest.raises(ValueError, match=f"'{name}' is missing"):
             check_description({k: v for k, v in about.items() if k != name})
-    for wrong in ({"clip": 3}, {"size": [1, 0, 8]}, {"size": [1, 8.0, 8]}):
-        with pytest.raises(ValueError, match="clip must be"):
-            check_description({**about, **wrong})
+    wrong = [{"clip": 3}, {"size": [1, 0, 8]}, {"size": [1, 8.0, 8]}, {"size": 8}]
+    wrong += [{"objective": 5}, {"network": []}, {"model": [1]}, {"variance": None}]
+    for each in wrong:
+        with pytest.raises(ValueError, match=f"{min(each)} = "):
+            check_description({**about, **each})
+    with pytest.raises(ValueError, match="no description"):
+        check_description([about])  # type: ignore[arg-type]
 
 
 def test_a_batch_is_shared_equally_or_not_at_all():

@@ -109,7 +109,12 @@ def store(tmp_path, monkeypatch) -> Path:
             raise OSError(f"404:\nno repository {repo_id}")
         return str(store / repo_id)
 
+    def listed(repo_id: str, revision: str | None) -> list[str]:
+        found = (store / repo_id).rglob("*")
+        return [str(p.relative_to(store / repo_id)) for p in found if p.is_file()]
+
     asked: list[Any] = []
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", listed)
     monkeypatch.setattr(huggingface_hub, "create_repo", create)
     monkeypatch.setattr(huggingface_hub, "upload_folder", upload)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
@@ -136,6 +141,30 @@ def test_what_cannot_be_opened_is_refused_before_its_weights_are_fetched(store):
     for load in (load_model, from_diffusers):
         refused(lambda load=load: load("hub:bob/ldm"), "vqvae", "system_from_diffusers")
     assert all(patterns == ["*.json"] for *_, patterns in store.asked)
+
+
+def test_of_several_variants_one_is_fetched(store):
+    folder = to_diffusers(model(), store / "bob/ddpm")
+    unet, name = folder / "unet", "diffusion_pytorch_model"
+    for other in ("fp16.safetensors", "non_ema.safetensors", "bin"):
+        (unet / f"{name}.{other}").write_bytes(b"never read")
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker" / "model.safetensors").write_bytes(b"never asked")
+    (folder / "v1-pruned.safetensors").write_bytes(b"all in one")
+    with pytest.warns(UserWarning, match="several weights"):
+        load_model("hub:bob/ddpm")
+    assert store.asked[-1][2] == ["*.json", "*.txt", f"unet/{name}.safetensors"]
+    (unet / f"{name}.safetensors").unlink()
+    shards = {"a": f"{name}.fp16-00001-of-00002.safetensors", "b": "c.safetensors"}
+    (unet / f"{name}.safetensors.index.fp16.json").write_text(
+        json.dumps({"weight_map": shards})
+    )
+    (unet / f"{name}.fp16.safetensors").unlink()
+    (unet / f"{name}.bin").unlink()
+    refused(lambda: load_model("hub:bob/ddpm"), "c.safetensors is missing")
+    assert store.asked[-1][2][2:] == [
+        f"unet/{each}" for each in sorted(shards.values())
+    ]
 
 
 def test_the_hubs_refusal_is_one_line(store, monkeypatch):

@@ -195,7 +195,8 @@ def listeners():
 
 
 before = listeners()
-with join_team("cpu") as team:
+with join_team("cpu") as team, join_team("cpu") as inner:
+    assert inner.words is team.words is not None, "words go another way within"
     net = team.wrap(torch.nn.Linear(4, 4))
     net(torch.ones(2, 4)).sum().backward()
     assert team.collect(team.rank) == [0, 1] and team.together(lambda: 5) == 5

@@ -94,10 +94,11 @@ class Denoiser(nn.Module):
     def _ask(self, z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """The network's answer; ValueError when it has not the objective's shape."""
         answer, parts = self.net(z, t, **cond), self.meaning.parts
-        if parts > 1 and answer.shape[1] != parts * z.shape[1]:
+        wanted = (*z.shape[:1], *(parts * n for n in z.shape[1:2]), *z.shape[2:])
+        if answer.shape != wanted:
             raise ValueError(
-                f"objective {self.objective!r} wants {parts} x {z.shape[1]} channels, "
-                f"and the network answers {answer.shape[1]}"
+                f"objective {self.objective!r} wants an answer of shape {wanted}, "
+                f"and the network answers {tuple(answer.shape)}"
             )
         return answer
 

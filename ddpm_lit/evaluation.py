@@ -144,13 +144,15 @@ def frechet_limit(
 ) -> tuple[float, float]:
     """The Frechet distance for endless sets, and its slope in 1/N.
 
-    Features (N, F) are cut into 1, 2 .. `parts` equal random parts; a line in 1/N is
-    fitted to the distances of the parts. The limit may be a little below 0. Raises
-    ValueError where a part has no more pictures than features. See eq-frechet-floor;
-    Chong and Forsyth (2020).
+    As many features (N, F) of each set as the smaller one has are cut into 1, 2 ..
+    `parts` equal random parts; a line in 1/N is fitted to the distances of the parts.
+    The limit may be a little below 0. Raises ValueError for parts < 2, and where a part
+    has no more pictures than features. See eq-frechet-floor; Chong and Forsyth (2020).
 
     Explained in chapter 10, Evaluation.
     """
+    if parts < 2:
+        raise ValueError(f"parts = {parts}; a line needs two sizes or more")
     rng = np.random.default_rng(seed)
     count, order = min(len(real), len(made)), []
     for n in range(1, parts + 1):
@@ -244,15 +246,16 @@ def copied(made: Tensor, train: Tensor, ratio: float = 1 / 3) -> float:
 def principal(real: Tensor, most: int = 64) -> Callable[[Tensor], np.ndarray]:
     """Features of pictures: their first principal components in `real` (N, ...).
 
-    At most `most` of them, and at most a quarter of N; in units of the mean standard
-    deviation of a pixel of `real`.
+    At most `most` of them, and at most a quarter of the pictures looked at: the first
+    10,000, or fewer large ones; in units of the mean standard deviation of a pixel.
 
     Explained in chapter 10, Evaluation.
     """
-    flat = real[:10_000].flatten(1).double().numpy()
+    many = min(10_000, max(256, 2**25 // real[0].numel()))
+    flat = real[:many].flatten(1).double().numpy()
     middle, spread = flat.mean(0), max(float(flat.std(0).mean()), 1e-12)
     kept = max(min(most, len(flat) // 4, flat.shape[1]), 1)
-    axes = np.linalg.eigh(np.cov(flat, rowvar=False))[1][:, ::-1][:, :kept] / spread
+    axes = np.linalg.svd(flat - middle, full_matrices=False)[2][:kept].T / spread
     return lambda x: (x.flatten(1).double().numpy() - middle) @ axes
 
 
@@ -282,9 +285,11 @@ def evaluate(made: Tensor, real: Tensor, seed: int = 0) -> dict[str, dict[str, f
     """Scores of `made` (N, C, H, W) and of real pictures, against others of `real`.
 
     Both are float pictures of one shape in [-1, 1]. Real pictures are divided at
-    random: one half is compared with, the other gives the row "real"; copies are looked
-    for in all of `real`. Rows hold "pictures" (how many were used in each set),
-    "features", and the scores of this chapter. Raises ValueError as `check_sets` does.
+    random: one half is compared with, the other gives the row "real". Copies among
+    `made` are looked for in all of `real`, those in the row "real" in the half that is
+    compared with; "nearest" is the mean distance to that half. Rows hold "pictures"
+    (how many were used in each set), "features", and the scores of this chapter. Raises
+    ValueError as `check_sets` does.
 
     Explained in chapter 10, Evaluation.
     """

@@ -154,7 +154,8 @@ def rescaled(
         again = lambda z, t, **given: told if given else predict(z, t)  # noqa: E731
         found = guided(again, scale, **cond)(z, t)
         wanted, spread = (x.flatten(1).std(1) for x in (told.x, found.x))
-        ratio = (wanted / spread).reshape(-1, *[1] * (z.ndim - 1))
+        ratio = (wanted / spread).nan_to_num(1.0, 1.0)  # a flat picture stays flat
+        ratio = ratio.reshape(-1, *[1] * (z.ndim - 1))
         x = share * ratio * found.x + (1 - share) * found.x
         noise = noise_from_x(z, x, t, schedule.to(z.device))
         return found._replace(x=x, noise=noise)
@@ -168,13 +169,14 @@ def dynamically_clipped(
 ) -> Predict:
     """The same predictions, each picture scaled back into [-1, 1] where it goes beyond.
 
-    `share` in 0..1 of its numbers decide how far; the noise follows. See eq-dynamic;
-    Saharia et al. (2022), section 2.3. Raises ValueError for another share.
+    `share` of its numbers, above 0 and at most 1, decides how far; the noise follows.
+    See eq-dynamic; Saharia et al. (2022), section 2.3. Raises ValueError for another
+    share.
 
     Explained in chapter 22, Text to image.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"share = {share} is not in 0..1; 0.995 is usual")
+        raise ValueError(f"share = {share} is not above 0 and at most 1, as 0.995 is")
 
     def changed(z: Tensor, t: int) -> Prediction:
         found = predict(z, t)

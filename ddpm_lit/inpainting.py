@@ -224,7 +224,7 @@ def inpaint(
     `known` is (B or 1, C, ...), `mask` as for `known_places`; `noise` draws (B, C,
     ...). N steps cost resamples * (N - 1) + 1 steps of the sampler, for any `jump`. See
     eq-fill, eq-climb; Lugmayr et al. (2022), Algorithm 1. Raises ValueError for another
-    mask, and for resamples or jump < 1.
+    mask or noise of another shape, and for resamples or jump < 1.
 
     Explained in chapter 19, Inpainting.
     """
@@ -232,5 +232,9 @@ def inpaint(
     landings = _landings(kept, jump)
     step = resampled(through(filled(sampler, known, mask), kept), resamples)
     z, top = noise(), known_at(known, kept[0], schedule, noise)
+    if len(known) not in (1, len(z)) or known.shape[1:] != z.shape[1:]:
+        raise ValueError(
+            f"noise of shape {tuple(z.shape)} does not fit known {tuple(known.shape)}"
+        )
     z = torch.where(known_places(known, mask), top, z)
     return sample(predict, schedule, z, sampler=step, steps=landings, noise=noise)

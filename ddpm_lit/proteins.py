@@ -113,7 +113,7 @@ class Folds(NamedTuple):
 
     right: Tensor  # a turn of a helix, as nature winds it
     left: Tensor  # the same, mirrored
-    stretched: Tensor
+    stretched: Tensor  # ends beyond 8.5 Angstrom, second and last beyond 6
 
 
 def folds_of(x: Tensor) -> Folds:

@@ -15,7 +15,7 @@ from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.forward import q_sample
 from ddpm_lit.objectives import Prediction
 from ddpm_lit.parameterization import v_from_x
-from ddpm_lit.samplers import Predict, ddim
+from ddpm_lit.samplers import Predict, Sampler, ddim
 from ddpm_lit.sampling import sample
 from ddpm_lit.schedules import NoiseSchedule, at_step
 
@@ -191,15 +191,21 @@ def straightness(
 
 # chapters/15-relatives.md
 def reflow_pairs(
-    predict: Predict, schedule: NoiseSchedule, noise: Tensor, **how: Any
+    predict: Predict,
+    schedule: NoiseSchedule,
+    noise: Tensor,
+    *,
+    sampler: Sampler = ddim,
+    **how: Any,
 ) -> tuple[Tensor, Tensor]:
     """What a teacher makes of noise (B, ...), and the noise: pairs to learn from.
 
-    `how` goes to `sample`. See Liu et al. (2023).
+    The sampler must throw no dice, or the two do not belong together; `how` goes to
+    `sample`. See Liu et al. (2023).
 
     Explained in chapter 15, Relatives and one-call students.
     """
-    return sample(predict, schedule, noise, **how), noise
+    return sample(predict, schedule, noise, sampler=sampler, **how), noise
 
 
 # chapters/15-relatives.md

@@ -33,7 +33,7 @@ def chain(
     start: int | None = None,
     noise: Callable[[], Tensor] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Every (s, z_s) on the way from z at step `start` (T when None) down to 0.
+    """Every (s, z_s) on the way from z, at the first step that is kept, down to 0.
 
     z is (B, ...), on the device that is to work; `predict` is a Denoiser or what was
     made of one. `steps` is a count or a list, see `kept_steps`. `noise` draws like z.
@@ -122,7 +122,8 @@ def slerp(a: Tensor, b: Tensor, w: float) -> Tensor:
     """The share w of the way from a to b (B, ...) along the sphere, example by example.
 
     Independent noises blend to nearly standard noise; their plain mean is too short.
-    Parallel a and b give NaN. See eq-slerp.
+    There is no one way between opposite a and b, and none is needed between parallel
+    ones: the result is NaN or rounding error. See eq-slerp.
 
     Explained in chapter 12, DDIM.
     """

@@ -153,8 +153,9 @@ def make_schedule(name: str, T: int) -> NoiseSchedule:
     """The schedule called `name` (linear, quadratic, cosine, sigmoid) with T steps.
 
     The constants 1e-4 and 0.02 of the first, second and fourth are scaled by 1000/T,
-    so that the betas have nearly the same sum for every T. Raises ValueError for an
-    unknown name or T < 2.
+    so that the betas have nearly the same sum for every T from 20 on; below that no
+    beta exceeds 0.999, and the sum is smaller. Raises ValueError for an unknown name or
+    T < 2.
 
     Explained in chapter 1, The forward process.
     """
@@ -224,10 +225,12 @@ def jump(t: int, s: int, schedule: NoiseSchedule) -> tuple[float, float, float, 
 def kept_steps(
     T: int, steps: int | Sequence[int] | None = None, start: int | None = None
 ) -> list[int]:
-    """The steps that a chain visits, from `start` (T when None) down to 0.
+    """The steps that a chain visits, falling to 0.
 
-    `steps` is their number, evenly spaced, or the falling list itself without the 0;
-    None visits every one. Raises ValueError for steps that are not in 1..start.
+    `steps` is their number, evenly spaced from `start` (T when None), or the falling
+    list itself without the 0, which may begin lower: z is then taken for that of its
+    first step. None visits every one. Raises ValueError for steps that are no whole
+    numbers in 1..start.
 
     Explained in chapter 9, Sampling.
     """
@@ -235,8 +238,9 @@ def kept_steps(
     if not 1 <= top <= T:
         raise ValueError(f"start = {top} is not in 1..{T}")
     if isinstance(steps, Sequence):
+        whole = all(n == int(n) for n in steps)
         falling = all(a > b for a, b in pairwise([top + 1, *steps, 0]))
-        if not steps or not falling:
+        if not steps or not whole or not falling:
             raise ValueError(f"steps {list(steps)} do not fall from {top} to 1")
         return [*map(int, steps), 0]
     count = top if steps is None else steps
@@ -287,8 +291,9 @@ def spaced_steps(
 
     `spacing` says what is even: "time", "angle", "half_log_snr" or "karras", which is
     sigma to the power 1/7; the last two end at step 1. Raises ValueError for another
-    name, a count that is not in 1..T, and a grid that would visit a step twice. See
-    eq-clocks; Karras et al. (2022), eq. 5.
+    name, a count that is not in 1..T, a grid that would visit a step twice, and in the
+    last two for a schedule that leaves no signal. See eq-clocks; Karras et al. (2022),
+    eq. 5.
 
     Explained in chapter 13, Differential equations and solvers.
     """
@@ -304,6 +309,11 @@ def spaced_steps(
     }
     table = tables[spacing].cpu()
     ends = float(table[-1]), 0.0 if spacing == "angle" else float(table[1])
+    if not all(map(math.isfinite, ends)):
+        raise ValueError(
+            f"no grid is even in {spacing} where step T leaves no signal; "
+            "take time or angle"
+        )
     stops = count + 1 if spacing == "angle" else count
     places = torch.linspace(*ends, stops, dtype=table.dtype)[:count, None]
     steps = [int(k) + 1 for k in (table[1:] - places).abs().argmin(1)]

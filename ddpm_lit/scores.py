@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ddpm_lit.objectives import Prediction
+from ddpm_lit.parameterization import x_from_noise
 from ddpm_lit.samplers import Predict, Sampler
 from ddpm_lit.schedules import NoiseSchedule, at_step
 
@@ -35,12 +36,13 @@ def tweedie(
 ) -> Prediction:
     """What a score of z (B, ...) says of its picture and its noise; t in 1..T.
 
-    See eq-tweedie and eq-best-noise; Efron (2011).
+    See eq-tweedie and eq-best-noise; Efron (2011). Raises ValueError for a step that
+    leaves no signal (read on CPU only).
 
     Explained in chapter 14, Scores and Langevin dynamics.
     """
-    signal, spread = (at_step(a, t, z) for a in (schedule.signal, schedule.spread))
-    return Prediction((z + spread**2 * score) / signal, -spread * score)
+    noise = -at_step(schedule.spread, t, z) * score
+    return Prediction(x_from_noise(z, noise, t, schedule), noise)
 
 
 # chapters/14-scores.md
@@ -76,12 +78,15 @@ def rescale(
 ) -> Tensor:
     """Keep z / sqrt(alpha_bar) on the way from t to s; at s = 0, denoise (eq-tweedie).
 
-    Alone it does nothing; `corrected` makes annealed Langevin dynamics of it.
+    Alone it does nothing; `corrected` makes annealed Langevin dynamics of it. Raises
+    ValueError where t leaves no signal.
 
     Explained in chapter 14, Scores and Langevin dynamics.
     """
     if s == 0:
         return predict(z, t).x
+    if not schedule.signal[t] > 0:
+        raise ValueError(f"t = {t} leaves no signal to keep; start below it")
     return float(schedule.signal[s] / schedule.signal[t]) * z
 
 
@@ -89,7 +94,8 @@ def rescale(
 def corrected(sampler: Sampler, rounds: int = 1, size: float = 0.1) -> Sampler:
     """The sampler, with `rounds` Langevin steps at every level that it reaches.
 
-    Their step is size * (1 - alpha_bar_s), with size in (0, 4); none follow at s = 0.
+    Their step is size * (1 - alpha_bar_s), with size in (0, 4), and well below 1 for a
+    fair sample; none follow at s = 0.
     `rounds` more calls a jump. Raises ValueError for other rounds or size. See
     eq-langevin, eq-ula; Song et al. (2021), Algorithm 1.
 

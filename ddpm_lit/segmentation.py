@@ -147,14 +147,19 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """What masks share, and the sum of their sizes, (...)."""
-    for mask in (each for each in (a, b) if each.numel()):
+    _check_shares(a, b)
+    return (a * b).sum((-2, -1)), a.sum((-2, -1)) + b.sum((-2, -1))
+
+
+def _check_shares(*masks: Tensor) -> None:
+    """Raise ValueError for values that are not in 0..1."""
+    for mask in (each for each in masks if each.numel()):
         low, high = float(mask.min()), float(mask.max())
         if not 0 <= low <= high <= 1:
             raise ValueError(
                 f"mask values reach from {low:.3g} to {high:.3g}; here they are 0..1, "
                 "(m + 1) / 2 of what a model sees"
             )
-    return (a * b).sum((-2, -1)), a.sum((-2, -1)) + b.sum((-2, -1))
 
 
 # chapters/20-segmentation.md
@@ -174,10 +179,11 @@ def dice_threshold(probability: Tensor) -> Tensor:
     """The threshold that makes `expected_dice` of (..., H, W) largest, shape (...).
 
     It is half of the score reached, in 0..1/2; 1/2 where every probability is 0. See
-    eq-threshold; Lipton et al. (2014).
+    eq-threshold; Lipton et al. (2014). Raises ValueError for values out of range.
 
     Explained in chapter 20, Segmentation.
     """
+    _check_shares(probability)
     p = probability.flatten(-2).sort(descending=True).values
     marked = torch.arange(1, p.shape[-1] + 1, device=p.device)
     reached = 2 * p.cumsum(-1) / (marked + p.sum(-1, keepdim=True))
@@ -189,10 +195,12 @@ def dice_threshold(probability: Tensor) -> Tensor:
 def brier(probability: Tensor, truth: Tensor) -> float:
     """Mean squared difference of probabilities and masks 0 or 1, which broadcast.
 
-    Right probabilities make it least. See eq-brier-draws; Brier (1950).
+    Right probabilities make it least. See eq-brier-draws; Brier (1950). Raises
+    ValueError for values out of 0..1.
 
     Explained in chapter 20, Segmentation.
     """
+    _check_shares(probability, truth)
     return float((probability - truth.to(probability)).square().mean())
 
 
@@ -200,10 +208,12 @@ def calibration_error(probability: Tensor, truth: Tensor, bins: int = 10) -> flo
     """Mean distance of what was said from the share that came true, in 0..1.
 
     Pixels of like probability share one of `bins`; each counts by its size. Truth is 0
-    or 1, and both broadcast. See Guo et al. (2017).
+    or 1, and both broadcast. See Guo et al. (2017). Raises ValueError for values out of
+    0..1.
 
     Explained in chapter 20, Segmentation.
     """
+    _check_shares(probability, truth)
     both = torch.broadcast_tensors(probability, truth.to(probability))
     said, true = (each.flatten() for each in both)
     group = (said * bins).long().clamp(0, bins - 1)  # 1 belongs to the last bin

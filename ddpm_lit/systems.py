@@ -91,8 +91,9 @@ def text_to_image(
     """Pictures (B, C, H, W) in [-1, 1] of the texts, one of each.
 
     Picture i follows from its text, the seed and its number (i, or numbers[i]).
-    `negative` is what guidance moves away from; `how` is as for `sample`, and for all
-    stages. Raises ValueError without a text, or for other numbers than texts.
+    `negative` is what guidance moves away from, and without effect at scale 1; `how` is
+    as for `sample`, and for all stages. Raises ValueError without a text, or for other
+    numbers than texts.
 
     Explained in chapter 22, Text to image.
     """

@@ -281,7 +281,10 @@ class TextEncoder(nn.Module):
             h = layer(h, mask)
         assert self.layers.norm is not None  # reading_layers gives one
         h = self.layers.norm(h)
-        end = (ids == self.config.summary_id).int().argmax(1)  # the first of them
+        ends = ids == self.config.summary_id
+        if ids.device.type == "cpu" and not bool(ends.any(1).all()):
+            raise ValueError(f"a text has no id {self.config.summary_id}, its end")
+        end = ends.int().argmax(1)  # the first of them
         summary = self.join(h[torch.arange(len(h), device=h.device), end])
         return Text(seen[-skipped] if skipped else h, summary)
 

@@ -101,7 +101,9 @@ class Picture:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         data = {"image/svg+xml": self.svg, "text/plain": self.alt}
         data |= {_ON_A_PHONE: self.phone} if self.phone else {}
-        return data, {"image/svg+xml": {"alt": self.alt, "leads": self.leads}}
+        about: dict[str, Any] = {"alt": self.alt}
+        about |= {"leads": self.leads} if self.leads else {}
+        return data, {"image/svg+xml": about}
 
 
 def picture(figure: Figure, alt: str) -> Picture:

@@ -200,7 +200,7 @@ class AdmUNet(ConditionalUNet):
     `context` (B, M, C) is a must; `keep` (B, M) is false for tokens that only fill up
     and are not asked (a summary asks all of them); `vector` (B, 4 base_channels) is a
     must where the configuration has one. The rest is as for `ConditionalUNet`. See
-    Nichol et al. (2022), section 3; Saharia et al. (2022), appendix B.
+    Nichol et al. (2022), section 4.1; Saharia et al. (2022), appendix B.
 
     Explained in chapter 22, Text to image.
     """

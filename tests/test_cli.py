@@ -610,6 +610,7 @@ def test_pictures_of_another_job_are_not_mixed(tmp_path, trained, capsys):
         refusal(capsys, *words[:3], f"--out={tmp_path / place}", "--quiet")
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / JOB).write_text("{")
+    (tmp_path / "torn" / "000007.png").write_bytes(b"of whom?")
     said = refusal(capsys, *words[:3], f"--out={tmp_path / 'torn'}")
     assert "torn" in said, "it does not say which file is damaged"
     do(*words[:2], "--num=3", *words[3:])

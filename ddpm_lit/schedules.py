@@ -238,9 +238,8 @@ def kept_steps(
     if not 1 <= top <= T:
         raise ValueError(f"start = {top} is not in 1..{T}")
     if isinstance(steps, Sequence):
-        whole = all(n == int(n) for n in steps)
         falling = all(a > b for a, b in pairwise([top + 1, *steps, 0]))
-        if not steps or not whole or not falling:
+        if not steps or not falling or any(n != int(n) for n in steps):
             raise ValueError(f"steps {list(steps)} do not fall from {top} to 1")
         return [*map(int, steps), 0]
     count = top if steps is None else steps

@@ -53,6 +53,7 @@ __all__ = [
     "CHECKPOINT",
     "Head",
     "Newer",
+    "OWN",
     "RECIPE",
     "REPLACED",
     "Run",
@@ -78,6 +79,11 @@ __all__ = [
 CHECKPOINT = "checkpoint.safetensors"
 RECIPE = "recipe.json"
 REPLACED = "replaced-run"
+# The files that a run writes, beside its samples of each step.
+OWN = (
+    *(CHECKPOINT, "checkpoint-*.safetensors", RECIPE, "config.json"),
+    *("metrics.jsonl", "loss.svg", "data.png", "samples.png"),
+)
 
 
 @dataclass(frozen=True)
@@ -285,22 +291,13 @@ class Run:
                 f"another process is writing to {self.folder}; wait for it, or choose "
                 "another out"
             ) from None
-        own = (
-            "checkpoint*",
-            "recipe.json*",
-            "config.json*",
-            "metrics.jsonl*",
-            "loss.svg*",
-        )
-        for name in (*own, "data.png*", "samples.png*", "samples/?????????.png*"):
-            for left in self.folder.glob(f"{name}.partial"):  # of a run that was killed
+        for name in (*OWN, "samples/?????????.png"):
+            for left in self.folder.glob(f"{name}*.partial"):  # of a killed process
                 left.unlink(missing_ok=True)
 
     def _set_aside(self) -> None:
         """Move what a run wrote to a folder within, kept until the new run is over."""
-        names = [CHECKPOINT, "checkpoint-*.safetensors", RECIPE, "config.json"]
-        names += ["metrics.jsonl", "loss.svg", "data.png", "samples.png"]
-        names += ["samples", "tensorboard"]
+        names = (*OWN, "samples", "tensorboard")
         old = self.folder / REPLACED
         shutil.rmtree(old, ignore_errors=True)
         old.mkdir()

@@ -14,11 +14,9 @@ import secrets
 import shutil
 import sys
 import tarfile
-import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -48,7 +46,7 @@ from ddpm_lit.images import (
     to_tensor,
     white_level,
 )
-from ddpm_lit.models import write_whole
+from ddpm_lit.models import sweep, write_whole
 from ddpm_lit.recipes import DataConfig, rgb
 
 __all__ = [
@@ -226,7 +224,7 @@ def _keep(place: Path, decode: Callable[[IO[bytes]], dict[str, Any]]) -> None:
     """Decode into a folder that has its name only when it is complete."""
     partial_path = place.with_name(f"{place.name}.{secrets.token_hex(4)}.partial")
     try:
-        _sweep(place.parent)
+        sweep(place.parent)
         partial_path.mkdir(parents=True)
         with open(partial_path / "pictures.npy", "wb") as file:
             about = decode(file)
@@ -243,14 +241,6 @@ def _keep(place: Path, decode: Callable[[IO[bytes]], dict[str, Any]]) -> None:
                 raise
     finally:
         shutil.rmtree(partial_path, ignore_errors=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes left that were killed, and that nobody wrote for a day."""
-    for path in folder.glob("*.partial"):
-        with suppress(OSError):
-            if time.time() - (path / "pictures.npy").stat().st_mtime > 86_400:
-                shutil.rmtree(path)
 
 
 # chapters/80-own-pictures.md

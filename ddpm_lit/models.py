@@ -7,7 +7,10 @@
 import json
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ __all__ = [
     "describe_model",
     "read_model",
     "save_model",
+    "sweep",
     "write_whole",
 ]
 
@@ -181,3 +185,15 @@ def write_whole(
     finally:
         if partial_path.exists():
             partial_path.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished, once nobody wrote it for a day.
+
+    Explained in chapter 8, Training.
+    """
+    for path in folder.glob("*.partial"):
+        with suppress(OSError):
+            newest = max(each.stat().st_mtime for each in [*path.glob("*")] or [path])
+            if time.time() - newest > 86_400:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -8,9 +8,7 @@ import hashlib
 import json
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from ddpm_lit.data import sent_to, to_uint8
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.guidance import clipped
 from ddpm_lit.images import ENDINGS, save_grid, save_npz, save_pictures
-from ddpm_lit.models import write_whole
+from ddpm_lit.models import sweep, write_whole
 from ddpm_lit.objectives import Prediction
 from ddpm_lit.samplers import Predict, Sampler, ddpm
 from ddpm_lit.sampling import Noise, sample
@@ -244,10 +242,7 @@ def missing_pictures(path: Path, count: int, job: dict[str, Any]) -> list[int]:
     longest = max(jobs, key=lambda each: len(each.get("told") or ()))
     text = json.dumps(longest, indent=2) + "\n"
     write_whole(page, lambda part: part.write_text(text, "utf-8"))
-    for left in path.glob("*.partial"):  # by a process that was killed a day ago
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > 86_400:
-                left.unlink()
+    sweep(path)
     there = {p.stem for p in path.glob("*.png") if p.stat().st_size}
     return [i for i in range(count) if f"{i:06d}" not in there]
 

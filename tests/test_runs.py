@@ -50,7 +50,7 @@ from ddpm_lit.data import load_digits
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.images import save_grid, save_npz
 from ddpm_lit.machine import Machine
-from ddpm_lit.models import save_model, write_whole
+from ddpm_lit.models import save_model, sweep, write_whole
 from ddpm_lit.output import draw_images, make_pictures, write_samples
 from ddpm_lit.recipes import Recipe, preset, presets, recipe_from
 from ddpm_lit.runs import (
@@ -926,6 +926,21 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match=r"cannot write .*file/b"):
         write_whole(tmp_path / "file" / "b", lambda part: part.write_text("two"))
+
+
+def test_only_what_is_old_and_unfinished_is_swept(tmp_path):
+    (tmp_path / "c.partial").mkdir()
+    (tmp_path / "d.partial").mkdir()
+    for name in ("a.partial", "b.partial", "whole", "c.partial/x", "d.partial/x"):
+        (tmp_path / name).touch()
+    for name in ("a.partial", "whole", "c.partial/x", "c.partial"):
+        os.utime(tmp_path / name, (0, 0))
+    sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "b.partial",
+        "d.partial",
+        "whole",
+    ]
 
 
 def test_a_run_that_ran_apart_is_near(tmp_path):

@@ -13,6 +13,9 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 
+# A hundred processes are started here, and each would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: book pdf test mutants lab preview models systems check export format bench clean
 
 book: $(VENV)/.build
@@ -82,6 +85,5 @@ $(VENV)/.build $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt
 	  "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "installing the $* environment into $(VENV) ..."
-	@$(RUN) -m pip install -q --no-compile --disable-pip-version-check \
-	  -c constraints.txt -e '.[$*]'
+	@$(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+import ddpm_lit
 from conftest import ROOT
 
 TEXT = (ROOT / ".github" / "workflows" / "book.yml").read_text("utf-8")
@@ -40,6 +44,14 @@ def test_every_step_runs_a_command_of_the_readme():
     runs = [step["run"].strip() for step in STEPS if "run" in step]
     assert runs == ["make test", "make book"]
     assert set(runs) <= commands()
+
+
+def test_no_process_compiles_what_it_imports():
+    # With a variable of Python's that forbids to keep it, each import of torch takes
+    # twice as long, in each of a hundred processes.
+    for module in (torch, ddpm_lit):
+        kept = importlib.util.cache_from_source(str(module.__file__))
+        assert Path(kept).exists(), f"{module.__name__} is compiled in each process"
 
 
 def test_only_the_deployment_may_write():

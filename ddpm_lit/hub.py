@@ -29,10 +29,11 @@ from ddpm_lit.machine import pick_device
 from ddpm_lit.models import CONFIG, WEIGHTS, build_model, save_model, write_whole
 from ddpm_lit.networks.adm import AdmUNetConfig
 from ddpm_lit.networks.control import Control
+from ddpm_lit.networks.fast import decided, quicken
 from ddpm_lit.networks.prior import Prior, PriorConfig
 from ddpm_lit.networks.text import TextUNet, TextUNetConfig, picture_hint
 from ddpm_lit.networks.unet import NETWORKS, UNet, build_unet
-from ddpm_lit.recipes import UNetConfig, check_settings, setting
+from ddpm_lit.recipes import Speed, UNetConfig, check_settings, setting
 from ddpm_lit.runs import holds_run, read_run
 from ddpm_lit.schedules import (
     NoiseSchedule,
@@ -896,7 +897,9 @@ class _InOrder(nn.Module):
 
     def __init__(self, net: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
-        self.net, self.names = copy.deepcopy(net).cpu().float(), names
+        processor = decided(Speed(), torch.device("cpu"))
+        self.net = quicken(copy.deepcopy(net).cpu().float(), processor)
+        self.names = names
 
     def forward(self, z: Tensor, t: Tensor, *told: Tensor) -> Tensor:
         answer: Tensor = self.net(z, t, **dict(zip(self.names, told, strict=True)))

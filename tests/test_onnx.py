@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from onnxruntime import InferenceSession
@@ -54,6 +55,14 @@ def test_the_file_answers_as_the_network_for_any_number_of_pictures(tmp_path) ->
         assert torch.allclose(answers(file, z=z, t=t, label=label), want, atol=1e-5)
 
 
+def test_what_is_written_is_the_network_for_a_processor(tmp_path) -> None:
+    start = model()
+    parts = list(map(id, start.net.modules()))
+    file = to_onnx(start, tmp_path / "net.onnx")
+    assert "Resize" not in {node.op_type for node in onnx.load(file).graph.node}
+    assert list(map(id, start.net.modules())) == parts, "the network was changed"
+
+
 def test_the_file_says_what_its_answers_mean(tmp_path) -> None:
     start = model()
     file = to_onnx(start, tmp_path / "net.onnx")
@@ -70,7 +79,8 @@ def test_half_precision_is_kept_where_it_loses_nothing(tmp_path) -> None:
     whole = to_onnx(model(), tmp_path / "whole.onnx")
     half = to_onnx(model(halved=True), tmp_path / "half.onnx")
     weights = 4 * sum(p.numel() for p in model().parameters())
-    assert whole.stat().st_size - half.stat().st_size > 0.45 * weights
+    # The exporter has added up the weights of the one small convolution that doubles.
+    assert whole.stat().st_size - half.stat().st_size > 0.42 * weights
     z, t = torch.randn(2, 1, 8, 8), torch.tensor([1, 30])
     with torch.no_grad():
         want = model(halved=True).net.eval()(z, t)

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from ddpm_lit.data import Dataset
     from ddpm_lit.denoiser import Denoiser
-    from ddpm_lit.recipes import Recipe, UNetConfig
+    from ddpm_lit.recipes import DataConfig, Recipe, UNetConfig
+    from ddpm_lit.runs import Head
     from ddpm_lit.samplers import Predict
     from ddpm_lit.systems import System
     from ddpm_lit.team import Team
@@ -475,7 +476,7 @@ def run_edit(args: argparse.Namespace) -> None:
     """
 
     def ways(model: "Denoiser", system: "System | None") -> dict[str, Any]:
-        given = _coded(args.picture, model, system)
+        given = _coded(args, model, system)
         return {"way": partial(_edited, picture=given, strength=args.strength)}
 
     _write_images(args, ways)
@@ -505,8 +506,9 @@ def run_inpaint(args: argparse.Namespace) -> None:
         from ddpm_lit.datasets import open_mask
         from ddpm_lit.inpainting import inpaint
 
-        known = _opened(args.picture, model)
-        mask = open_mask(args.mask, args.picture, model.size)[None].to(known)
+        known = _opened(args, model)
+        mask = open_mask(args.mask, args.picture, model.size, _as_in(args))
+        mask = mask[None].to(known)
         found: dict[str, Any] = {
             "way": partial(inpaint, known=known, mask=mask, **again)
         }
@@ -547,7 +549,7 @@ def _larger(args: argparse.Namespace, model: "Denoiser", factor: int) -> dict[st
     if picture_size(args.picture) != shape[1:]:
         wanted = f"{shape[2]} x {shape[1]}"
         raise ValueError(f"{args.picture} is not {wanted}, which this model enlarges")
-    low = _opened(args.picture, model, shape)
+    low = _opened(args, model, shape)
     if "level" not in model.conditions:
         return {"image": _repeated(enlarge(low, factor), args.num)}
     level, T = args.level or 0, model.schedule.T
@@ -571,7 +573,7 @@ def _bent(args: argparse.Namespace, model: "Denoiser") -> dict[str, Any]:
             f"{args.picture} is no {height} x {width} divided by a whole number, 2 or "
             "more; make it smaller first"
         )
-    low = _opened(args.picture, model, (channels, height // factor, width // factor))
+    low = _opened(args, model, (channels, height // factor, width // factor))
     A = partial(pool, factor=factor)
     restore = partial(_restored, A=A, schedule=model.schedule)
     return {"low": _repeated(low, args.num), "tell": {"restore": restore}}
@@ -585,19 +587,42 @@ def _restored(told: "Predict", low: "Tensor", *, A: Any, schedule: Any) -> "Pred
 
 
 def _opened(
-    picture: str, model: "Denoiser", shape: tuple[int, ...] | None = None
+    args: argparse.Namespace,
+    model: "Denoiser",
+    shape: tuple[int, ...] | None = None,
+    picture: str | None = None,
 ) -> "Tensor":
     """The picture of a file, (1, C, H, W) in [-1, 1], beside the model."""
     from ddpm_lit.data import to_model_range
     from ddpm_lit.datasets import open_picture, picture_size
 
+    picture, as_in = picture or args.picture, _as_in(args)
     (height, width), shape = picture_size(picture), shape or model.size
     if (height, width) != shape[1:] and _speaks():
-        done = f"its middle is scaled to {shape[2]} x {shape[1]}"
+        done = f"{'its middle' if as_in.crop else 'all of it'} is scaled to "
+        done += f"{shape[2]} x {shape[1]}"
         print(f"{picture} is {width} x {height}; {done}", file=sys.stderr)
     where = next(iter(model.parameters())).device
     say = partial(print, file=sys.stderr) if _speaks() else None
-    return to_model_range(open_picture(picture, shape, say))[None].to(where)
+    return to_model_range(open_picture(picture, shape, say, as_in))[None].to(where)
+
+
+def _as_in(args: argparse.Namespace) -> "DataConfig":
+    """How pictures were made ready for the model; as by default if it is no run."""
+    from ddpm_lit.recipes import DataConfig
+
+    head = _head_of(args.model)
+    return head.recipe.data if head else DataConfig()
+
+
+def _head_of(model: str) -> "Head | None":
+    """What the newest checkpoint of a run says, or the one that MODEL names."""
+    from ddpm_lit.runs import Run, holds_run, read_head
+
+    path = Path(model).expanduser()
+    if holds_run(path):
+        path = Run(path).newest()
+    return read_head(path) if path.is_file() else None
 
 
 def _repeated(picture: "Tensor", count: int) -> "Tensor":
@@ -847,11 +872,10 @@ def _data_of(args: argparse.Namespace, model: "Denoiser") -> "Dataset":
     """The pictures that --data names, or those that the run was trained on."""
     from ddpm_lit.datasets import open_data
     from ddpm_lit.recipes import DataConfig
-    from ddpm_lit.runs import Run, holds_run, read_head
 
-    path = Path(args.model).expanduser()
-    if holds_run(path):
-        recipe = read_head(Run(path).newest()).recipe
+    head = _head_of(args.model)
+    if head:
+        recipe = head.recipe
         return open_data(recipe.changed(data=args.data or recipe.data.data).data)
     if not args.data:
         raise ValueError(
@@ -868,15 +892,12 @@ def run_info(args: argparse.Namespace) -> None:
     """
     from ddpm_lit.hub import load_model
     from ddpm_lit.models import describe_model
-    from ddpm_lit.runs import Run, holds_run, read_head
 
-    path = Path(args.model).expanduser()
-    model = load_model(args.model)
+    model, head = load_model(args.model), _head_of(args.model)
     count = sum(p.numel() for p in model.parameters())
     about: dict[str, Any] = {"parameters": count, "T": model.schedule.T}
     about |= describe_model(model)
-    if path.is_file() or holds_run(path):
-        head = read_head(Run(path).newest() if path.is_dir() else path)
+    if head:
         about |= {"step": head.step, "recipe": asdict(head.recipe)}
     if not args.json:
         size = " x ".join(map(str, model.size))
@@ -921,7 +942,7 @@ def _heard(
         for name, v in listen([args.negative or ""], None).items()
     }
     if args.hint:
-        hint = (_opened(args.hint, model, system.size) + 1) / 2
+        hint = (_opened(args, model, system.size, args.hint) + 1) / 2
         told["hint"] = _repeated(hint, args.num)
     scale = 1.0 if args.guidance is None else args.guidance
     return {**told, **null, "tell": partial(_tell_text, guidance=scale)}
@@ -962,11 +983,13 @@ def _paint(
     return paint(way(predict, schedule, **how))
 
 
-def _coded(picture: str, model: "Denoiser", system: "System | None") -> "Tensor":
+def _coded(
+    args: argparse.Namespace, model: "Denoiser", system: "System | None"
+) -> "Tensor":
     """A picture of a file as the model sees it: itself, or its code."""
     if not system:
-        return _opened(picture, model)
-    return system.code(_opened(picture, model, system.size))
+        return _opened(args, model)
+    return system.code(_opened(args, model, system.size))
 
 
 # chapters/87-command-line.md
@@ -980,7 +1003,7 @@ def _hole(
     from ddpm_lit.datasets import open_mask
     from ddpm_lit.inpainting import inpaint
 
-    picture = _opened(args.picture, model, system.size)
+    picture = _opened(args, model, system.size)
     mask = open_mask(args.mask, args.picture, system.size)[None].to(picture)
     factor = picture.shape[-1] // model.size[-1]
     known = -F.max_pool2d(-mask, factor)  # a place is known when all its pixels are

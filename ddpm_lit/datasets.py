@@ -437,20 +437,24 @@ def _as_asked(data: Dataset, config: DataConfig) -> Dataset:
 
 # chapters/80-own-pictures.md
 def open_picture(
-    path: str | Path, shape: tuple[int, ...], say: Callable[[str], Any] | None = None
+    path: str | Path,
+    shape: tuple[int, ...],
+    say: Callable[[str], Any] | None = None,
+    as_in: DataConfig | None = None,
 ) -> Tensor:
     """A file as one uint8 picture (C, H, W) of that shape, upright and opaque.
 
-    Where the shape is square, the middle square is cut out and scaled. `say` hears what
-    was taken for white where a file does not say it. Raises ValueError for a file that
-    is none, and for one of another size otherwise.
+    Where the shape is square, the middle square is cut out and scaled, or all is
+    squeezed in, as in the data `as_in` (without them: as by default); transparency is
+    put on their background. `say` hears what was taken for white where a file does not
+    say it. Raises ValueError for a file that is none, and for one of another size
+    otherwise.
 
     Explained in appendix A, Your own pictures.
     """
     channels, height, width = shape
-    path, config = Path(path).expanduser(), DataConfig()
-    if height == width:
-        config = replace(config, size=width)
+    edge = width if height == width else None
+    path, config = Path(path).expanduser(), replace(as_in or DataConfig(), size=edge)
     try:
         kind = read_header(path).numbers
         whites = {kind: white_level(kind, largest_number(path))} if kind else {}
@@ -480,11 +484,16 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     return (width, height) if lies else (height, width)
 
 
-def open_mask(path: str | Path, picture: str | Path, shape: tuple[int, ...]) -> Tensor:
+def open_mask(
+    path: str | Path,
+    picture: str | Path,
+    shape: tuple[int, ...],
+    as_in: DataConfig | None = None,
+) -> Tensor:
     """Where a mask is dark: 1 for known pixels, 0 for the hole, (1, H, W), uint8.
 
-    The mask must be of the picture's size. Raises ValueError for another one, and for a
-    mask without a hole.
+    The mask must be of the picture's size, and is made ready as in `open_picture`.
+    Raises ValueError for another one, and for a mask without a hole.
 
     Explained in appendix A, Your own pictures.
     """
@@ -492,7 +501,8 @@ def open_mask(path: str | Path, picture: str | Path, shape: tuple[int, ...]) -> 
     if sizes[0] != sizes[1]:
         mine, its = (f"{width} x {height}" for height, width in sizes)
         raise ValueError(f"{path} is {mine}, and {picture} is {its}; make them equal")
-    known = (open_picture(path, (1, *shape[1:])) < 128).to(torch.uint8)
+    mask = open_picture(path, (1, *shape[1:]), as_in=as_in)
+    known = (mask < 128).to(torch.uint8)
     if bool(known.all()):
         raise ValueError(f"{path} is nowhere white, so there is nothing to fill")
     return known

@@ -296,6 +296,25 @@ def test_what_is_known_stays_exactly(tmp_path, files, fill):
     assert len({each.tobytes() for each in made[..., 4:]}) == 3, "all the same"
 
 
+def test_a_picture_is_made_ready_as_those_of_the_run_were(tmp_path, files, capsys):
+    how = {"crop": False, "background": "black", "train_steps": 2}
+    train(small(tmp_path / "run", **how, size=8), progress=False)
+    wide, digit = Image.new("LA", (16, 8)), np.zeros((8, 8))
+    wide.paste((255, 255), (0, 0, 4, 8))  # left: white; the rest is transparent
+    wide.save(tmp_path / "wide.png")
+    digit[:, :2] = 255
+    mask = Image.new("L", (16, 8))
+    mask.paste(255, (8, 0, 16, 8))
+    mask.save(tmp_path / "hole.png")
+    out, hole = tmp_path / "filled.npz", f"--mask={tmp_path / 'hole.png'}"
+    words = [str(tmp_path / "run"), str(tmp_path / "wide.png"), hole, f"--out={out}"]
+    assert main(["inpaint", *words, "--num=1"]) == 0
+    assert "all of it is scaled to 8 x 8" in capsys.readouterr().err
+    # A pixel beside an edge sees both sides of it.
+    known = np.r_[0:1, 3:4]
+    assert np.array_equal(pictures(out)[0][:, known], digit[:, known])
+
+
 @pytest.mark.parametrize(
     "lesson", [{}, {"enlarge": 2}, {"enlarge": 2, "most_level": 9}]
 )

@@ -167,6 +167,15 @@ class ChapterFile(nbval.IPyNbFile):
         streams = [each["content"] for each in last if each["msg_type"] == "stream"]
         return "".join(each["text"] for each in streams if each["name"] == "stderr")
 
+    def last_bare(self) -> str:
+        """A value that the cell that ran last leaves to the notebook to write out."""
+        for each in next(reversed(self.said.values()), []):
+            if each["msg_type"] == "execute_result":
+                shown = each["content"]["data"]
+                if set(shown) == {"text/plain"}:
+                    return str(shown["text/plain"])
+        return ""
+
     def teardown(self) -> None:
         """Keep the results for the book if every cell has run and passed."""
         super().teardown()
@@ -180,14 +189,17 @@ TESTING = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Any:
-    """Count the cells of a chapter that pass; one that makes a library warn does not.
+    """Count the cells of a chapter that pass.
 
-    A reader would meet the warning on the page, with a path of this machine in it.
+    One that makes a library warn does not: a reader would meet the warning on the page,
+    with a path of this machine in it. Nor does one that leaves a value without a word.
     """
     outcome = yield
     if isinstance(item.parent, ChapterFile):
         said = item.parent.last_said()
         assert not re.search(r"^\S+:\d+: \w*Warning: ", said, re.M), said
+        bare = item.parent.last_bare()
+        assert not bare, f"a bare value; print it, with what it is: {bare}"
         item.parent.passed += 1
     return outcome
 

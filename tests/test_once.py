@@ -29,7 +29,7 @@ EVERYTHING = chapter_text(
     ("", "import sys\nimport torch\nfrom IPython.display import clear_output, display"),
     ("", "print('é \\u2028 \\x1b[1m', flush=True)\nprint('aside', file=sys.stderr)"),
     ("", "_ = os.system('echo from a program')"),
-    ("", "{'kernel': os.getpid()}"),
+    ("", "print({'kernel': os.getpid()})"),
     ("", "print(torch.get_num_threads(), 'thread')"),
     ("", "shown = display('first', display_id='one')\nshown.update('second')"),
     ("", "clear_output()\nshown.update('not below this cell')"),
@@ -59,7 +59,7 @@ EVERYTHING = chapter_text(
     ("", "print(torch.rand(1).item(), sorted(n for n in globals() if 'stub' in n))"),
 )
 AFTER = chapter_text(
-    ("", "print('the second chapter')\nopen('../ran', 'a').write('2\\n')")
+    ("", "print('the second chapter')\n_ = open('../ran', 'a').write('2\\n')")
 )
 SETTINGS = """version: 1
 project:
@@ -139,7 +139,7 @@ def test_the_book_shows_the_one_run_of_each_chapter(tested):
         tested / "_build/html/download/01-everything.ipynb", as_version=4
     )
     shown = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
-    assert shown[4][0].data["text/plain"] == f"{{'kernel': {process}}}"
+    assert shown[4][0].text == f"{{'kernel': {process}}}\n"
     page = (tested / "_build/html/index.html").read_text("utf-8")
     assert process in page and "from a program" in page
 
@@ -210,16 +210,19 @@ def test_a_chapter_that_fails_leaves_no_results(tested, tmp_path):
     assert not results.place(folder, read_chapter(path)).is_file()
 
 
-def test_a_cell_that_makes_a_library_warn_fails(tested, tmp_path):
+def test_a_warning_of_a_library_and_a_bare_value_fail_their_cell(tested, tmp_path):
     folder = tmp_path / "book"
     shutil.copytree(tested, folder)
     path = folder / "chapters/02-after.md"
     path.write_text(
-        chapter_text(("", "import warnings\nwarnings.warn('old')"), ("", "x = 1"))
+        chapter_text(
+            ("", "import warnings\nwarnings.warn('old')"), ("", "x = 1"), ("", "x + 6")
+        )
     )
     done = run_chapters(folder, "02-after.md")
     assert done.returncode == 1 and "UserWarning: old" in done.stdout, done.stdout
-    assert "1 failed, 1 passed" in done.stdout
+    assert "print it, with what it is: 7" in done.stdout, done.stdout
+    assert "2 failed, 1 passed" in done.stdout
 
 
 def test_a_figure_that_reads_a_name_bound_anew_fails_its_chapter(tmp_path):

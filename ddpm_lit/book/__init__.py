@@ -4,5 +4,5 @@
 
 """The lab kit: what the chapters check, draw and move with."""
 
-
 # chapters/88-drawing.md
+__all__: list[str] = []  # each tool is found in its own module

@@ -52,6 +52,13 @@ def check_number(label: str, value: Any, stated: str) -> None:
 
 
 # chapters/88-drawing.md
+class _Said(str):
+    """A line that has been printed: a notebook does not show it once more."""
+
+    def _ipython_display_(self) -> None:
+        pass
+
+
 def check_refused(function: Callable[..., Any], *args: Any, **options: Any) -> str:
     """Assert that function(*args, **options) is refused in one line, and print it.
 
@@ -63,7 +70,7 @@ def check_refused(function: Callable[..., Any], *args: Any, **options: Any) -> s
     try:
         function(*args, **options)
     except (ValueError, OSError) as error:
-        said = str(error)
+        said = _Said(error)
     else:
         raise AssertionError(f"{args}, {options} were accepted")
     assert said and "\n" not in said, f"this is not one line: {said!r}"

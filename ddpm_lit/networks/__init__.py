@@ -4,5 +4,5 @@
 
 """Networks: what a denoiser asks about a noisy picture."""
 
-
 # chapters/07-unet.md
+__all__: list[str] = []  # each network is found in its own module

@@ -161,11 +161,11 @@ class ChapterFile(nbval.IPyNbFile):
             self.said[request].append(message)
         return message
 
-    def last_said(self) -> str:
-        """What the cell that ran last wrote beside its output."""
+    def last_said(self, name: str) -> str:
+        """What the cell that ran last wrote to stdout or stderr."""
         last = next(reversed(self.said.values()), [])
         streams = [each["content"] for each in last if each["msg_type"] == "stream"]
-        return "".join(each["text"] for each in streams if each["name"] == "stderr")
+        return "".join(each["text"] for each in streams if each["name"] == name)
 
     def last_bare(self) -> str:
         """A value that the cell that ran last leaves to the notebook to write out."""
@@ -184,6 +184,7 @@ class ChapterFile(nbval.IPyNbFile):
             results.keep(self.root, self.chapter, outputs, self.package)
 
 
+WIDTH = 88  # characters of an output that stand beside each other on a page
 TESTING = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION")
 
 
@@ -192,12 +193,18 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
     """Count the cells of a chapter that pass.
 
     One that makes a library warn does not: a reader would meet the warning on the page,
-    with a path of this machine in it. Nor does one that leaves a value without a word.
+    with a path of this machine in it. Nor does one that leaves a value without a word,
+    a number with all its digits, or a row of a table that the page would have to break.
     """
     outcome = yield
     if isinstance(item.parent, ChapterFile):
-        said = item.parent.last_said()
+        said = item.parent.last_said("stderr")
         assert not re.search(r"^\S+:\d+: \w*Warning: ", said, re.M), said
+        for line in item.parent.last_said("stdout").splitlines():
+            raw = re.search(r"\d\.\d{11,}|array\(|dtype=", line)
+            assert not raw, f"for nobody to read: {line}"
+            fits = len(line) <= WIDTH or not re.search(r"\S {2,}\S", line)
+            assert fits, f"a row of {len(line)} characters, {WIDTH} fit: {line}"
         bare = item.parent.last_bare()
         assert not bare, f"a bare value; print it, with what it is: {bare}"
         item.parent.passed += 1

@@ -56,7 +56,10 @@ EVERYTHING = chapter_text(
         "hide-input, solution.one",
         "def one_solution():\n    return 1\n\n\ncheck_one(one_solution)",
     ),
-    ("", "print(torch.rand(1).item(), sorted(n for n in globals() if 'stub' in n))"),
+    (
+        "",
+        "print(f'{torch.rand(1).item():.4f}', [n for n in globals() if 'stub' in n])",
+    ),
 )
 AFTER = chapter_text(
     ("", "print('the second chapter')\n_ = open('../ran', 'a').write('2\\n')")
@@ -210,19 +213,25 @@ def test_a_chapter_that_fails_leaves_no_results(tested, tmp_path):
     assert not results.place(folder, read_chapter(path)).is_file()
 
 
-def test_a_warning_of_a_library_and_a_bare_value_fail_their_cell(tested, tmp_path):
+def test_an_output_that_a_page_should_not_show_fails_its_cell(tested, tmp_path):
     folder = tmp_path / "book"
     shutil.copytree(tested, folder)
     path = folder / "chapters/02-after.md"
     path.write_text(
         chapter_text(
-            ("", "import warnings\nwarnings.warn('old')"), ("", "x = 1"), ("", "x + 6")
+            ("", "import warnings\nwarnings.warn('old')"),
+            ("", "x = 1\nprint('a sentence of any length ' * 9)"),
+            ("", "x + 6"),
+            ("", "print('a row   ' * 12)"),
+            ("", "print('a third:', x / 3)"),
         )
     )
     done = run_chapters(folder, "02-after.md")
     assert done.returncode == 1 and "UserWarning: old" in done.stdout, done.stdout
     assert "print it, with what it is: 7" in done.stdout, done.stdout
-    assert "2 failed, 1 passed" in done.stdout
+    assert "a row of 96 characters, 88 fit" in done.stdout, done.stdout
+    assert "for nobody to read: a third: 0.333" in done.stdout, done.stdout
+    assert "4 failed, 1 passed" in done.stdout
 
 
 def test_a_figure_that_reads_a_name_bound_anew_fails_its_chapter(tmp_path):

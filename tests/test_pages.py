@@ -62,6 +62,19 @@ CUT = """() => ['.equation-body', '.maths', 'pre']
   .filter(([hidden]) => hidden > 1)
   .map(([hidden, each]) => [hidden, each.matches('pre') ? 'code' : 'formula',
     each.closest('[id]')?.id, each.textContent.trim().slice(0, 50)])"""
+# What stands in the margin and lies over something else, when nothing is unfolded.
+OVERLAPS = """() => {
+  const said = each => each.textContent.trim().slice(0, 40);
+  const places = [...document.querySelectorAll(
+      'article > .check summary, article figcaption, article aside')]
+    .filter(each => each.checkVisibility())
+    .map(each => [each, each.getBoundingClientRect()]);
+  return places.flatMap(([one, a], i) => places.slice(i + 1)
+    .filter(([other, b]) => !one.contains(other)
+      && Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+      && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1)
+    .map(([other]) => `${said(one)} / ${said(other)}`));
+}"""
 OPEN = "document.querySelectorAll('details').forEach(each => { each.open = true; })"
 # Formulas are most of a page, and letter by letter most of axe's time. All are made
 # alike: the first few are judged whole, and those that must be scrolled.
@@ -95,6 +108,7 @@ class Seen:
     requested: set[str] = field(default_factory=set)
     too_wide: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
+    overlaps: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
 
@@ -153,6 +167,7 @@ def visit(browser: Browser, root: str, name: str) -> Seen:
     for width in (NARROW, WIDE) if is_judged(name) else (NARROW,):
         page.set_viewport_size({"width": width, "height": 900})
         if width == WIDE:
+            seen.overlaps = page.evaluate(OVERLAPS)
             page.evaluate(OPEN)  # what is folded is judged as well
         wide = page.evaluate("document.documentElement.scrollWidth")
         if wide > width:
@@ -223,6 +238,10 @@ def test_no_page_scrolls_sideways(book):
 
 def test_formulas_code_and_output_fit_the_page(book):
     assert none(offenders(book, "cut"))
+
+
+def test_nothing_in_the_margin_lies_over_anything(book):
+    assert none(offenders(book, "overlaps"))
 
 
 def dead_links(book: dict[str, Seen], site: Path, root: str) -> list[str]:

@@ -6,14 +6,21 @@
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-__all__ = ["attempt", "check_error", "check_number", "check_refused", "refuse"]
+__all__ = [
+    "attempt",
+    "check_error",
+    "check_number",
+    "check_refused",
+    "origin",
+    "refuse",
+]
 
 
 # chapters/88-drawing.md
@@ -47,7 +54,7 @@ def check_number(label: str, value: Any, stated: str) -> None:
     value = float(value)
     quantum = 10.0 ** int(Decimal(stated).as_tuple().exponent)
     if not abs(value - float(stated)) <= 0.5001 * quantum:
-        raise AssertionError(f"{label}: the text says {stated}, computed {value!r}")
+        raise AssertionError(f"{label}: the text says {stated}, computed {value:.10g}")
     print(f"{label}: computed {value:.6g}, the text says {stated}")
 
 
@@ -79,6 +86,16 @@ def check_refused(function: Callable[..., Any], *args: Any, **options: Any) -> s
         "refused:", re.sub(re.escape(tempfile.gettempdir()) + r"/[^/: ]+", "...", said)
     )
     return said
+
+
+# chapters/88-drawing.md
+def origin(record: Mapping[str, Any]) -> str:
+    """Where a recorded run was made and by what, in one line.
+
+    Explained in appendix I, How the book draws and moves.
+    """
+    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+    return f"{record['device']}; {versions}; commit {record['commit']}"
 
 
 # chapters/88-drawing.md

@@ -82,7 +82,8 @@ def visit(browser: Browser, address: str) -> tuple[float, list[str]]:
     page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(urlsplit(request.url).path))
-    page.goto(address, wait_until="networkidle")
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
     paint = page.evaluate(PAINT)
     context.close()
     return paint, asked
@@ -113,7 +114,8 @@ def chapter(browser: Browser, address: str, visits: int) -> dict[str, float]:
 def model(browser: Browser, address: str, visits: int) -> dict[str, float]:
     """How long the model of a page takes, in its reader's browser."""
     page = browser.new_page()
-    page.goto(address, wait_until="networkidle")
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
     seen = [page.evaluate(MODEL, JOB) for _ in range(visits)]
     page.close()
     opened, made = (

@@ -350,7 +350,8 @@ def test_without_scripts_a_cloud_is_a_still_with_words(browser, root):
 def test_the_script_comes_when_a_cloud_comes_near(page):
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto("/forward-process/", wait_until="networkidle")
+    page.goto("/forward-process/")
+    page.wait_for_load_state("networkidle")
     assert not any(each.endswith("/cloud.js") for each in asked)
     alive(page, "forward-process")
     assert any(each.endswith("/cloud.js") for each in asked)

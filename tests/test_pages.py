@@ -368,7 +368,8 @@ def plain(browser, root) -> Iterator[Page]:
     """A chapter in a browser without scripts."""
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{root}/forward-process/", wait_until="networkidle")
+    page.goto(f"{root}/forward-process/")
+    page.wait_for_load_state("networkidle")
     yield page
     context.close()
 
@@ -397,7 +398,8 @@ def test_the_book_works_below_a_path(browser, site):
             seen = book[name] = Seen()
             page = browser.new_page()
             watch(page, seen)
-            page.goto(f"{address}/{name}", wait_until="networkidle")
+            page.goto(f"{address}/{name}")
+            page.wait_for_load_state("networkidle")
             for key, value in page.evaluate(LOOK).items():
                 setattr(seen, key, value)
             page.close()

@@ -238,7 +238,8 @@ def test_single_keys_can_be_turned_off_for_good(page):
     page.keyboard.press("?")
     page.get_by_role("checkbox").uncheck()
     page.keyboard.press("Escape")
-    page.reload(wait_until="networkidle")
+    page.reload()
+    page.wait_for_load_state("networkidle")
     page.keyboard.press("/")
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(300)
@@ -259,7 +260,8 @@ def test_nothing_moves_while_a_page_loads(browser, root, width):
             "list.getEntries().forEach(each => { shift += each.value; }))"
             ".observe({type: 'layout-shift'})"
         )
-        page.goto(f"{root}/{CHAPTER}", wait_until="networkidle")
+        page.goto(f"{root}/{CHAPTER}")
+        page.wait_for_load_state("networkidle")
         moved.append(page.evaluate("shift"))
         page.close()
     assert min(moved) < 0.05, moved

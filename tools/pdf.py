@@ -44,7 +44,8 @@ def printed(browser: Browser, address: str, pages: dict[str, int]) -> bytes:
     """
     tab = browser.new_page()
     # All chapters are one long page, which a busy machine reads for a while.
-    tab.goto(address, wait_until="networkidle", timeout=300_000)
+    tab.goto(address, timeout=300_000)
+    tab.wait_for_load_state("networkidle", timeout=300_000)
     tab.evaluate(FILL, pages)
     tab.evaluate("document.fonts.ready.then(() => true)")
     pdf = tab.pdf(

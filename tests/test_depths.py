@@ -86,8 +86,8 @@ def measured(browser, root) -> dict[str, dict[str, float]]:
 
 
 def test_code_and_output_are_at_most_a_third_of_what_is_seen(measured):
-    code = {name: measured[name]["code"] for name in chapters(0, 9)}
-    assert len(code) == 10 and all(share > 0.02 for share in code.values()), code
+    code = {name: measured[name]["code"] for name in chapters(0, 23)}
+    assert len(code) == 24 and all(share > 0.02 for share in code.values()), code
     assert all(share <= 0.3 for share in code.values()), code
 
 
@@ -95,6 +95,8 @@ def test_a_fifth_of_what_is_seen_is_pictures(measured):
     pictures = {name: measured[name]["pictures"] for name in chapters(0, 9)}
     assert len(pictures) == 10
     assert all(0.2 <= share < 0.6 for share in pictures.values()), pictures
+    later = {name: measured[name]["pictures"] for name in chapters(10, 23)}
+    assert len(later) == 14 and all(share > 0.07 for share in later.values()), later
 
 
 def test_the_first_picture_comes_within_two_screens(measured):

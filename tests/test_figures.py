@@ -252,6 +252,12 @@ def test_a_pixel_may_differ_by_a_few_levels(levels, same):
     assert same_picture(before, after) == same
 
 
+def test_places_are_told_in_hundredths_of_a_point():
+    text = svg(some_images())
+    places = re.findall(r' (?:d|x|y)="([^"]*)"', text)
+    assert places and not re.search(r"\.\d{3}", " ".join(places))
+
+
 def test_one_name_for_two_things_is_another_picture():
     before = svg(some_images())
     first, second, *_ = re.findall(r'id="(image[0-9a-f]{10})"', before)
@@ -267,7 +273,7 @@ def test_every_committed_figure_is_told_from_a_shifted_one():
 
         def by(shift: float, text: str = text) -> str:
             moved = re.sub(
-                r"(?<=\nL )\d+\.\d+", lambda m: f"{float(m[0]) + shift:.6f}", text
+                r"(?<=\nL )\d+(?:\.\d+)?", lambda m: f"{float(m[0]) + shift:.6f}", text
             )
             assert moved != text
             return moved

@@ -127,7 +127,20 @@ def _written(figure: Figure, alt: str) -> str:
     svg = "\n".join(line.rstrip() for line in svg[start:].splitlines())
     close = svg.index(">") + 1
     title = f"<title>{html.escape(alt)}</title>"
-    return f"{svg[:close]}{title}{_INK_STYLE}{svg[close:]}\n"
+    return f"{svg[:close]}{title}{_INK_STYLE}{_rounded(svg[close:])}\n"
+
+
+# What holds places: an attribute or a move, up to its numbers, and the numbers.
+_PLACES = r'( (?:d|x|y|width|height|points)="|translate\()([^")]*)'
+
+
+def _rounded(svg: str) -> str:
+    """The same with places in hundredths of a point: a third less to send."""
+
+    def short(number: re.Match[str]) -> str:
+        return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+    return re.sub(_PLACES, lambda m: m[1] + re.sub(r"-?\d+\.\d{3,}", short, m[2]), svg)
 
 
 # chapters/88-drawing.md
@@ -194,7 +207,6 @@ def _name_axis(axes: Axes, first: Axes) -> None:
 # chapters/88-drawing.md
 SHIFT = 0.5  # points
 SHADE = 8  # of 255 levels
-_PLACES = r'( (?:d|x|y|width|height|points)="|translate\()([^")]*)'
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 _PIXELS = r"(?<=;base64,)[\sA-Za-z0-9+/=]+"
 _HASHED = r"\b(image|[hmp])[0-9a-f]{10}\b"

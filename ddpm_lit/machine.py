@@ -44,6 +44,9 @@ class Machine:
         """Gradients stay in this process for now."""
         return nullcontext()
 
+    def share(self, model: nn.Module) -> None:
+        """Gradients are averaged over the processes, if the network has not done so."""
+
     def threads(self, net: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
         """How many threads share the work on batches like x."""
         return nullcontext()

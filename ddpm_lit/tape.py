@@ -6,6 +6,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["CudaTape", "Replayed"]
+__all__ = ["CudaTape", "Replayed", "aside"]
 
 
 # chapters/81-faster.md
@@ -24,7 +25,9 @@ class CudaTape:
     """
 
     def __init__(self) -> None:
-        self.graph, self.stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+        self.parts: list[Callable[[], Any]] = []  # graphs, and what was put aside
+        self.open = ExitStack()
 
     def watch(self, task: Callable[[], Any]) -> Any:
         """What the task returns, run as it is, where it will be recorded."""
@@ -36,16 +39,40 @@ class CudaTape:
 
     def record(self, task: Callable[[], Any]) -> Any:
         """What the task returns, not yet computed; RuntimeError when it looks at it."""
-        how: dict[str, Any] = {"capture_error_mode": "thread_local"}
-        with torch.cuda.graph(self.graph, stream=self.stream, **how):
+        with self.open:
+            self._go_on()
             return task()
+
+    def aside(self, task: Callable[[], Any]) -> None:
+        """Cut the recording here; a repetition does the task between its two parts."""
+        self.open.close()
+        self.parts.append(task)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        how: dict[str, Any] = {"pool": self.pool, "capture_error_mode": "thread_local"}
+        self.open.enter_context(torch.cuda.graph(graph, stream=self.stream, **how))
+        self.parts.append(graph.replay)
 
     def replay(self) -> None:
         """Do it, with what now lies in memory."""
-        self.graph.replay()
+        for part in self.parts:
+            part()
 
 
 # chapters/81-faster.md
+_open: list[Any] = []  # tapes that record at this moment
+
+
+def aside(task: Callable[[], Any]) -> None:
+    """Do a task that must not be recorded; a tape that records is cut around it.
+
+    Explained in appendix B, The same numbers for less work.
+    """
+    _open[-1].aside(task) if _open else task()
+
+
 @dataclass
 class _Take:
     """One recording: how often it was called, where things lie."""
@@ -96,6 +123,7 @@ class Replayed:
         """Let the tape run; leaves no outputs when that cannot be."""
         given, rest = take.inputs[:count], take.inputs[count:]
         named = dict(zip(names, rest, strict=True))
+        _open.append(take.tape)
         try:
             take.outputs = take.tape.record(partial(self.function, *given, **named))
         except RuntimeError as error:
@@ -105,6 +133,8 @@ class Replayed:
                 f"have it so from the start): {reason}",
                 file=sys.stderr,
             )
+        finally:
+            _open.pop()
 
 
 def _copied(found: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ddpm_lit.machine import Machine, pick_device
 from ddpm_lit.networks.fast import decided, fast_arithmetic, fitting_threads, quicken
 from ddpm_lit.recipes import Speed
-from ddpm_lit.tape import Replayed
+from ddpm_lit.tape import Replayed, aside
 
 __all__ = [
     "LAUNCH",
@@ -116,6 +117,9 @@ class Team(Machine):
             return _taped(net) if self.speed.graph else net
         if self.size == 1 or not any(p.requires_grad for p in net.parameters()):
             return net
+        if self.records:
+            _spread(net)
+            return net
         ids = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(net, ids, gradient_as_bucket_view=True)
 
@@ -140,6 +144,11 @@ class Team(Machine):
             return net.no_sync()
         return nullcontext()
 
+    def share(self, model: nn.Module) -> None:
+        """Gradients are averaged over the processes, if the network has not done so."""
+        if self.size > 1 and self.records:
+            _average(model, self.size)
+
     def threads(self, net: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
         """One thread for small work on a processor, otherwise all."""
         small = self.device.type == "cpu"
@@ -147,8 +156,8 @@ class Team(Machine):
 
     @property
     def records(self) -> bool:
-        """Whether training steps are recorded; those of several processes are not."""
-        return bool(self.speed.graph and self.training and self.size == 1)
+        """Whether training steps are recorded."""
+        return bool(self.speed.graph and self.training)
 
     def recorded(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """A step that is recorded once and then repeated, where that can be."""
@@ -216,6 +225,28 @@ class Team(Machine):
         found: list[Any] = [None] * self.size
         distributed.all_gather_object(found, value, self.words)
         return found
+
+
+@torch.no_grad()
+def _spread(net: nn.Module) -> None:
+    """Let all processes begin with the weights of process 0."""
+    for mine in (*net.parameters(), *net.buffers()):
+        theirs = mine.contiguous()
+        distributed.broadcast(theirs, 0)
+        mine.copy_(theirs)
+
+
+@torch.no_grad()
+def _average(model: nn.Module, size: int) -> None:
+    """Average the gradients over all processes, in one go."""
+    found = [(p, g) for p in model.parameters() if (g := p.grad) is not None]
+    # In the order of their memory: so they are copied, not turned round.
+    grads = [g.permute(p.dim_order()) for p, g in found]
+    total = torch.cat([g.flatten() for g in grads])
+    aside(partial(distributed.all_reduce, total))
+    means = (total / size).split([g.numel() for g in grads])
+    rows = [mean.view(g.shape) for mean, g in zip(means, grads, strict=True)]
+    torch._foreach_copy_(grads, rows)
 
 
 def _taped(net: nn.Module) -> Callable[..., Any]:

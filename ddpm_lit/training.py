@@ -289,6 +289,7 @@ def update(
             error = errors.mean() / len(parts)
             error.backward()
         found.append(error.detach())
+    machine.share(state.denoiser)
     norm = nn.utils.clip_grad_norm_(state.denoiser.parameters(), optim.max_norm)
     state.adam.step()
     return torch.stack(found).sum(), norm

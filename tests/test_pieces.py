@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from ddpm_lit.book.plotting import Picture
+from ddpm_lit.book.tapes import WrittenTape
 from ddpm_lit.book.widgets import (
     Axis,
     Explorer,
@@ -41,6 +43,7 @@ from ddpm_lit.networks.unet import ho_init, repeat_and_convolve
 from ddpm_lit.recipes import Speed, check_settings, setting
 from ddpm_lit.runs import save_loss_curve
 from ddpm_lit.schedules import jump, kept_steps, make_schedule
+from ddpm_lit.tape import CudaTape, aside
 from ddpm_lit.training import seed_of
 
 
@@ -175,6 +178,56 @@ def test_a_machine_alone_leaves_a_network_as_it_is():
     assert machine.wrap(net) is net and machine.place(torch.ones(1)).item() == 1
     with machine.arithmetic(), machine.unshared(net):
         assert (machine.rank, machine.size) == (0, 1)
+    net(torch.ones(1)).backward()
+    gradient = net.weight.grad.clone()
+    machine.share(net)
+    assert torch.equal(net.weight.grad, gradient)
+
+
+class Graph(WrittenTape):
+    """A CUDA graph of a processor's."""
+
+
+@contextmanager
+def capture(graph, stream, pool, capture_error_mode):
+    assert (stream, pool, capture_error_mode) == ("stream", "pool", "thread_local")
+    with graph:
+        yield
+
+
+def test_a_cuda_tape_is_cut_around_what_no_graph_can_hold(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: "stream")
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    tape, x, heard = CudaTape(), torch.ones(1), []
+    twice = torch.zeros(1)
+
+    def task():
+        twice.copy_(2 * x)
+        tape.aside(lambda: heard.append(float(twice)))
+        tape.aside(lambda: twice.add_(100))
+        return twice + x
+
+    found = tape.record(task)
+    assert heard == [], "what is put aside is no part of a recording"
+    for value in (3.0, 5.0):
+        x.fill_(value)
+        tape.replay()
+        assert float(found) == 3 * value + 100
+    assert heard == [6.0, 10.0]
+    torn = CudaTape()
+    with pytest.raises(ZeroDivisionError):
+        torn.record(lambda: x + 1 / 0)
+    graph = torn.parts[0].__self__
+    written = len(graph.lines)
+    assert float(x + 1) == 6 and len(graph.lines) == written, "it still records"
+
+
+def test_what_is_put_aside_is_done_at_once_when_nothing_records():
+    done: list[int] = []
+    aside(lambda: done.append(1))
+    assert done == [1]
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,74 @@ def test_no_thread_that_heard_words_outlives_the_team(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+RECORDED = """
+from functools import partial
+
+import torch
+from torch import nn
+
+from ddpm_lit.book.tapes import WrittenTape
+from ddpm_lit.data import load_digits
+from ddpm_lit.denoiser import Denoiser
+from ddpm_lit.networks.unet import UNet
+from ddpm_lit.recipes import Optim, Speed, UNetConfig
+from ddpm_lit.schedules import make_schedule
+from ddpm_lit.tape import Replayed
+from ddpm_lit.team import Team, join_team
+from ddpm_lit.training import State, fit
+
+
+class Taped(Team):
+    records = True
+
+    def recorded(self, step):
+        return Replayed(step, WrittenTape)
+
+
+class Straight(Taped):
+    def recorded(self, step):
+        return step
+
+
+def trained(kind, rank, **speed):
+    team = kind(torch.device("cpu"), me.launch, Speed(**speed))
+    torch.manual_seed(rank)  # each begins elsewhere, until they are told
+    net = UNet(UNetConfig(base_channels=8, groups=4, dropout=0.2))
+    if speed:  # a layout that is not that of the names
+        net = net.to(memory_format=torch.channels_last)
+    model = Denoiser(net, make_schedule("cosine", 100))
+    optim = Optim(train_steps=8, batch_size=12, accumulate=2)
+    state = State.fresh(model, optim, team)
+    losses = [torch.stack(each) for each in fit(state, load_digits(), optim, team)]
+    return [torch.stack(losses), *(p.detach() for p in model.parameters())]
+
+
+with join_team("cpu") as me:
+    shared = trained(Team, me.rank)
+    straight, taped = (trained(kind, me.rank) for kind in (Straight, Taped))
+    assert all(map(torch.equal, straight, taped)), "a recorded step is another step"
+    # A rate in a tensor is rounded to float32.
+    assert all(map(partial(torch.allclose, atol=1e-5), shared, taped))
+    turned = trained(Taped, me.rank, channels_last=True)
+    assert all(map(partial(torch.allclose, atol=1e-3), shared, turned))
+    theirs = me.collect([p.clone() for p in taped[1:]])
+    assert all(map(torch.equal, *theirs)), "the weights part"
+"""
+
+
+def test_a_team_that_records_its_steps_averages_between_recordings(tmp_path):
+    script = tmp_path / "recorded.py"
+    script.write_text(RECORDED)
+    done = subprocess.run(
+        [sys.executable, *TEAM, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 LABELLED = """
 import sys
 from pathlib import Path

@@ -6,6 +6,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 __all__ = [
     "DERIVED",
     "GRIDS",
+    "LOST",
     "MODEL_HELP",
     "SAMPLERS",
     "build_parser",
@@ -274,7 +276,9 @@ def _add_upscale(parser: argparse.ArgumentParser) -> None:
 def _add_picture(parser: argparse.ArgumentParser, out: str) -> None:
     """What the verbs that begin with a picture have in common."""
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("picture", help="a file; the middle square is taken")
+    parser.add_argument(
+        "picture", help="a file; its middle square, or all of it as --no-crop trained"
+    )
     _add_count(parser, 4)
     _add_place(parser, out)
     _add_chain(parser)
@@ -370,7 +374,16 @@ def _recipe(args: argparse.Namespace, team: "Team") -> "tuple[Recipe, Dataset | 
     out = Path(args.out or base.run.out).expanduser()
     begun = holds_run(out) or (out / RECIPE).exists()
     if args.resume and begun and not args.recipe:
-        return read_recipe(out).changed(**{**given, "out": str(out)}), None
+        found = read_recipe(out)
+        if args.preset and (base.data.data, base.lesson) != (
+            found.data.data,
+            found.lesson,
+        ):
+            raise ValueError(
+                f"{out} holds a run on {found.data.data}, which is not preset "
+                f"{args.preset}; leave --preset out, or give another --out"
+            )
+        return found.changed(**{**given, "out": str(out)}), None
     if own and not (args.preset or args.recipe):
         config = DataConfig(**_only(given, DataConfig))
         data = team.in_turns(partial(open_data, config))
@@ -598,12 +611,12 @@ def _opened(
 
     picture, as_in = picture or args.picture, _as_in(args)
     (height, width), shape = picture_size(picture), shape or model.size
-    if (height, width) != shape[1:] and _speaks():
+    if (height, width) != shape[1:] and not _rank():
         done = f"{'its middle' if as_in.crop else 'all of it'} is scaled to "
         done += f"{shape[2]} x {shape[1]}"
         print(f"{picture} is {width} x {height}; {done}", file=sys.stderr)
     where = next(iter(model.parameters())).device
-    say = partial(print, file=sys.stderr) if _speaks() else None
+    say = None if _rank() else partial(print, file=sys.stderr)
     return to_model_range(open_picture(picture, shape, say, as_in))[None].to(where)
 
 
@@ -698,6 +711,12 @@ def _check_counts(args: argparse.Namespace) -> None:
         if getattr(args, name) < 1:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} {getattr(args, name)} must be at least 1")
+    for name in ("guidance", "strength"):
+        if not math.isfinite(getattr(args, name, None) or 0.0):
+            raise ValueError(f"--{name} {getattr(args, name)} is no number")
+    picture = getattr(args, "picture", None)
+    if picture and Path(picture).resolve() == Path(args.out).expanduser().resolve():
+        raise ValueError(f"--out {args.out} is the picture itself; give another name")
 
 
 @contextmanager
@@ -862,10 +881,11 @@ def _labels(text: str, config: "UNetConfig") -> list[int]:
     if not any(name.isdecimal() for name in known):  # else a number would be a name
         known |= {str(i): i for i in range(config.classes)}
     names = ", ".join(config.label_names) or f"0..{config.classes - 1}"
-    for part in text.split(","):
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
         if part not in known:
             raise ValueError(f"--label {part!r} is none of {names}")
-    return [known[part] for part in text.split(",")]
+    return [known[part] for part in parts]
 
 
 def _data_of(args: argparse.Namespace, model: "Denoiser") -> "Dataset":
@@ -1035,6 +1055,7 @@ def main(argv: list[str] | None = None) -> int:
         "info": run_info,
         "export": run_export,
     }
+    own = False
     try:
         verbs[args.verb](args)
         sys.stdout.flush()
@@ -1048,19 +1069,29 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("DDPM_LIT_TRACEBACK"):
             raise
         status, reason = 2, f"error: {_explain(error)}"
-    if _speaks():
+        # What befell one process alone nobody else can tell.
+        from ddpm_lit.team import OwnTrouble
+
+        own = isinstance(error, OwnTrouble)
+        own |= not isinstance(error, ValueError | OSError) and LOST not in reason
+    if rank := _rank():
+        reason = f"rank {rank}: {reason}"
+    if own or not rank:
         print(f"ddpm-lit {args.verb}: {reason}", file=sys.stderr)
     return status
 
 
-def _speaks() -> bool:
-    """True in the one process that speaks for all, and where nobody knows which."""
+LOST = "another process has died"
+
+
+def _rank() -> int:
+    """The number of this process; 0 for the one that speaks for all, or is alone."""
     from ddpm_lit.team import read_launch
 
     try:
-        return read_launch().rank == 0
+        return read_launch().rank
     except ValueError:
-        return True
+        return 0
 
 
 def _explain(error: Exception) -> str:
@@ -1076,7 +1107,7 @@ def _explain(error: Exception) -> str:
             "smaller --base-channels, or fewer --num"
         )
     if any(word in text for word in ("gloo", "NCCL", "closed by peer", "Broken pipe")):
-        return "another process has died; continue from the last save with --resume"
+        return f"{LOST}; continue from the last save with --resume"
     first = text.splitlines()[0] if text else type(error).__name__
     kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__]
     if any("DistError" in kind for kind in kinds):

@@ -41,7 +41,8 @@ class Dataset:
     `images` are uint8 pictures (N, C, H, W), which may lie in a file, or floats as the
     model sees them. `identity` tells the content, whatever the name; `flips` asks for
     every picture to be mirrored with probability 1/2 when it is drawn. `label_names`
-    are what the labels 0, 1, ... are called, if anything.
+    are what the labels 0, 1, ... are called, if anything. Raises ValueError when more
+    or fewer are known than there are.
 
     Explained in chapter 8, Training.
     """
@@ -53,6 +54,14 @@ class Dataset:
     flips: bool = False
     label_names: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name, value in self.cond.items():
+            if len(value) != len(self.images):
+                raise ValueError(
+                    f"{name} is known of {len(value)} examples, and there are "
+                    f"{len(self.images)}"
+                )
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -61,9 +70,9 @@ class Dataset:
         """The shape of one example."""
         return tuple(self.images.shape[1:])
 
-    def __getitem__(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: Tensor | int) -> tuple[Tensor, dict[str, Tensor]]:
         """The examples at `index`, as the model sees them, and what is known."""
-        index = sent_to(index, self.images.device)
+        index = sent_to(torch.as_tensor(index), self.images.device)
         x = self.images[index]
         x = to_model_range(x) if x.dtype == torch.uint8 else x
         return x, {name: value[index] for name, value in self.cond.items()}

@@ -424,7 +424,7 @@ def _as_asked(data: Dataset, config: DataConfig) -> Dataset:
     """The pictures in the size and colours of the configuration."""
     channels, *sides = data.shape
     wanted = {"grey": 1, "rgb": 3}.get(config.colours, channels)
-    size = config.size or sides[0]
+    size, data = config.size or sides[0], replace(data, flips=config.flips)
     if wanted == channels and [size, size] == sides:
         return data
     mode, images = "L" if wanted == 1 else "RGB", []

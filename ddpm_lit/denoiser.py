@@ -4,6 +4,7 @@
 
 """A denoiser: a network and what its numbers mean."""
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -88,11 +89,14 @@ class Denoiser(nn.Module):
 
     def with_net(self, net: Callable[..., Tensor]) -> "Denoiser":
         """The same with another network, such as a faster form of this one."""
-        how: dict[str, Any] = {"variance": self.variance, "clip": self.clip}
-        return Denoiser(net, self.schedule, self.objective, size=self.size, **how)
+        other = copy.copy(self)  # of the same class, if this is a finer one
+        other._modules = {k: v for k, v in self._modules.items() if k != "net"}
+        other.__dict__.pop("net", None)
+        other.net = net
+        return other
 
     def _ask(self, z: Tensor, t: Tensor, cond: dict[str, Tensor]) -> Tensor:
-        """The network's answer; ValueError when it has not the objective's shape."""
+        """The network's answer; ValueError for one not of the objective's shape."""
         answer, parts = self.net(z, t, **cond), self.meaning.parts
         wanted = (*z.shape[:1], *(parts * n for n in z.shape[1:2]), *z.shape[2:])
         if answer.shape != wanted:

@@ -42,7 +42,7 @@ def fetch(address: str, checksum: str, folder: Path) -> Path:
             progressbar=sys.stderr.isatty(),
         )
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise OSError(
             f"cannot get {address}: {reason}; check the network, or put the "
             f"file into {folder}"

@@ -67,8 +67,8 @@ def level_log_prob(x: Tensor, mean: Tensor, variance: Tensor, levels: int) -> Te
     # In the right tail both values of Phi are nearly 1; mirror, so that none is lost.
     flip = (lower + upper) > 0
     low, high = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
-    mass = torch.special.ndtr(high) - torch.special.ndtr(low)
-    return mass.clamp(min=torch.finfo(mass.dtype).tiny).log()
+    most = torch.special.log_ndtr(high)  # logarithms reach any tail
+    return most + torch.log(-torch.expm1(torch.special.log_ndtr(low) - most))
 
 
 # chapters/06-noise-prediction.md

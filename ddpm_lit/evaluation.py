@@ -144,8 +144,8 @@ def frechet_limit(
 ) -> tuple[float, float]:
     """The Frechet distance for endless sets, and its slope in 1/N.
 
-    As many features (N, F) of each set as the smaller one has are cut into 1, 2 ..
-    `parts` equal random parts; a line in 1/N is fitted to the distances of the parts.
+    Both sets of features (N, F) are shortened to the smaller one's length and cut into
+    1, 2 .. `parts` equal random parts; a line in 1/N is fitted to their distances.
     The limit may be a little below 0. Raises ValueError for parts < 2, and where a part
     has no more pictures than features. See eq-frechet-floor; Chong and Forsyth (2020).
 
@@ -178,14 +178,16 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     if min(len(a), len(b)) < 2:
         raise ValueError(f"{len(a)} and {len(b)} pictures; each set needs two or more")
 
-    def alike(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-        return (p @ q.T / p.shape[1] + 1) ** 3
+    def total(p: np.ndarray, q: np.ndarray) -> float:
+        # All pairs at once may be too many for the memory.
+        parts = np.array_split(p, -(-len(p) // 256))
+        return sum(((part @ q.T / p.shape[1] + 1) ** 3).sum() for part in parts)
 
     def within(p: np.ndarray) -> float:
-        table = alike(p, p)
-        return (table.sum() - table.trace()) / (len(p) * (len(p) - 1))
+        own = (((p * p).sum(1) / p.shape[1] + 1) ** 3).sum()
+        return (total(p, p) - own) / (len(p) * (len(p) - 1))
 
-    return float(within(a) + within(b) - 2 * alike(a, b).mean())
+    return float(within(a) + within(b) - 2 * total(a, b) / (len(a) * len(b)))
 
 
 # chapters/10-evaluation.md
@@ -212,12 +214,18 @@ def coverage(real: np.ndarray, made: np.ndarray, k: int = 3) -> Coverage:
     if not 1 <= k < min(len(real), len(made)):
         raise ValueError(f"k = {k} is not in 1..{min(len(real), len(made)) - 1}")
     sets = torch.as_tensor(real), torch.as_tensor(made)
+    reach = [_reach(x, k) for x in sets]
     apart = torch.cdist(*sets)
-    # The nearest picture of a set to one of its own is that picture itself.
-    reach = [torch.cdist(x, x).kthvalue(k + 1).values for x in sets]
     inside, covered = apart <= reach[0][:, None], apart <= reach[1]
     shares = inside.any(0), covered.any(1), inside.sum(0) / k, inside.any(1)
     return Coverage(*(float(share.double().mean()) for share in shares))
+
+
+def _reach(x: Tensor, k: int) -> Tensor:
+    """Distance (N,) of each of x (N, F) to its k-th nearest neighbour."""
+    parts = x.split(256)  # all pairs at once may be too many for the memory
+    # The nearest of all is each of them itself.
+    return torch.cat([torch.cdist(p, x).kthvalue(k + 1).values for p in parts])
 
 
 # chapters/10-evaluation.md
@@ -234,7 +242,8 @@ def neighbours(made: Tensor, train: Tensor) -> Tensor:
 
 def copied(made: Tensor, train: Tensor, ratio: float = 1 / 3) -> float:
     """Share of pictures whose nearest training picture is nearer than `ratio` times
-    the second nearest. Pictures that `train` holds twice escape.
+    the second nearest. Pictures that `train` holds twice escape. See Yoon et al.
+    (2023).
 
     Explained in chapter 10, Evaluation.
     """

@@ -24,8 +24,8 @@ def q_step(
     Explained in chapter 1, The forward process.
     """
     check_same_shape("noise", noise, "z", z)
-    beta = at_step(schedule.beta, t, z)
-    return (1 - beta).sqrt() * z + beta.sqrt() * noise
+    keep, add = (1 - schedule.beta).sqrt(), schedule.beta.sqrt()
+    return at_step(keep, t, z) * z + at_step(add, t, z) * noise
 
 
 def check_same_shape(name: str, a: Tensor, other: str, b: Tensor) -> None:

@@ -26,7 +26,14 @@ from torch import Tensor, nn
 from ddpm_lit.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm_lit.denoiser import Denoiser, check_choice
 from ddpm_lit.machine import pick_device
-from ddpm_lit.models import CONFIG, WEIGHTS, build_model, save_model, write_whole
+from ddpm_lit.models import (
+    CONFIG,
+    WEIGHTS,
+    build_model,
+    save_model,
+    unwrapped,
+    write_whole,
+)
 from ddpm_lit.networks.adm import AdmUNetConfig
 from ddpm_lit.networks.control import Control
 from ddpm_lit.networks.fast import decided, quicken
@@ -191,7 +198,8 @@ def config_from_diffusers(theirs: Mapping[str, Any]) -> UNetConfig:
     levels = tuple(i for i, kind in enumerate(down) if kind == _DOWN[True])
     attending = [widths[i] for i in levels] + [widths[-1]] * c.add_attention
     divides = all(width % (head or width) == 0 for width in attending)
-    times = c.out_channels / c.in_channels  # twice: it tells the variance too
+    # Twice: it tells the variance too.
+    times = c.out_channels / max(c.in_channels, 1)
     # Beside scale and shift, nothing said means attention without a normalization.
     groups: set[int | None] = {c.norm_num_groups}
     if c.resnet_time_scale_shift == "default" or not c.add_attention:
@@ -676,13 +684,6 @@ def push_model(
 
 
 # chapters/85-exchanging-weights.md
-def _unwrapped(net: Any) -> Any:
-    """The network inside its wrappers, whichever is outside."""
-    for name in ("_orig_mod", "module", "_orig_mod"):
-        net = getattr(net, name, net)
-    return net
-
-
 def _described(thing: Any) -> dict[str, Any]:
     """The configuration of an object of theirs, with the name of its class."""
     kind = type(thing).__name__
@@ -702,7 +703,7 @@ def _part(source: Any) -> tuple[dict[str, Any], Callable[[], Mapping[str, Tensor
     if isinstance(source, str | Path):
         folder = _local(source)
         return _read_json(folder / "config.json"), partial(_read_weights, folder)
-    net = _unwrapped(source)
+    net = unwrapped(source)
 
     def copies() -> dict[str, Tensor]:
         return {name: v.detach().clone() for name, v in net.state_dict().items()}
@@ -782,13 +783,17 @@ def from_diffusers(
     where = pick_device(device)
     try:
         theirs, settings, weights = _gather(source, scheduler, average)
-        check_choice("_class_name", theirs.get("_class_name"), _FAMILIES)
-        kind, config, table = _FAMILIES[theirs["_class_name"]](theirs)
+        family = str(theirs.get("_class_name"))
+        check_choice("_class_name", family, _FAMILIES)
+        kind, config, table = _FAMILIES[family](theirs)
         schedule, how = schedule_from_diffusers(settings)
-        size = theirs.get("sample_size")
-        if size is None:
+        if "sample_size" not in theirs:
             raise ValueError("sample_size is missing")
-        height, width = (size, size) if isinstance(size, int) else size
+        size = theirs["sample_size"]
+        edges = [size, size] if isinstance(size, int) else size
+        if not isinstance(edges, list | tuple) or [*map(type, edges)] != [int, int]:
+            raise ValueError(f"sample_size = {size!r} is none of H or H, W")
+        height, width = edges
         config.check_size(height, width)
         named = _translated(weights(), partial(NETWORKS[kind], config), table)
     except ValueError as error:
@@ -808,7 +813,7 @@ def to_diffusers(model: Denoiser, folder: str | Path) -> Path:
 
     Explained in appendix F, Exchanging weights.
     """
-    folder, net = Path(folder), _unwrapped(model.net)
+    folder, net = Path(folder), unwrapped(model.net)
     if not isinstance(net, UNet) or len(model.size) != 3:
         raise ValueError("only a U-Net for images of a known size has a form there")
     if {*net.config.conditions} - {"label"}:
@@ -930,7 +935,7 @@ def _halved(program: Any) -> None:
 
 def _about(model: Denoiser) -> dict[str, str]:
     """What a file of ONNX says about its network, each as JSON."""
-    config = getattr(_unwrapped(model.net), "config", None)
+    config = getattr(unwrapped(model.net), "config", None)
     null = getattr(config, "null_label", False) and getattr(config, "classes", 0)
     about = {
         "objective": model.objective,
@@ -955,7 +960,7 @@ def to_onnx(model: Denoiser, file: str | Path, **cond: Tensor) -> Path:
 
     Explained in appendix F, Exchanging weights.
     """
-    net = _unwrapped(model.net)
+    net = unwrapped(model.net)
     if not isinstance(net, nn.Module):
         raise ValueError("only a network can be written as ONNX, not a function")
     asked = _examples(model, cond)
@@ -1272,7 +1277,8 @@ def adm_from_diffusers(theirs: Mapping[str, Any]) -> AdmUNetConfig:
 
 @_family("UNet2DConditionModel")
 def _told_network(theirs: Mapping[str, Any]) -> tuple[str, Any, _Table]:
-    kinds = theirs.get("down_block_types") or ()
+    kinds = theirs.get("down_block_types")
+    kinds = kinds if isinstance(kinds, list | tuple) else ()  # refused below
     if any(
         kind in ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D")
         for kind in kinds
@@ -1388,7 +1394,7 @@ def control_from_diffusers(source: Any, base: Denoiser) -> Denoiser:
     }
     shared.setdefault("out_channels", shared.get("in_channels", 4))
     config = listener_from_diffusers(shared)
-    net = _unwrapped(base.net)
+    net = unwrapped(base.net)
     if not isinstance(net, TextUNet) or replace(net.config, dropout=0.0) != config:
         raise ValueError("this branch was born from another network than the base")
     widths = tuple(own["conditioning_embedding_out_channels"] or (16, 32, 96, 256))

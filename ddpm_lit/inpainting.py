@@ -109,17 +109,17 @@ def replacement_law(
     if resamples < 1:
         raise ValueError(f"{resamples} resamples; every step must be made once or more")
     kept = kept_steps(schedule.T, steps)
-    slope, spread = 0.0, 1.0
+    slope, w = 0.0, 1.0
     for t, s in pairwise([*_landings(kept, jump), 0]):
         inside = pairwise([u for u in kept if s <= u <= t])
         moves = [_pair_step(*pair, schedule, rho, variance) for pair in inside]
         ratio = float(schedule.alpha_bar[t] / schedule.alpha_bar[s])
         for visit in range(resamples if s else 1):
             if visit:
-                spread = ratio * spread + 1 - ratio  # and the slope stays
+                w = ratio * w + 1 - ratio  # and the slope stays
             for move in moves:
-                slope, spread = move(slope, spread)
-    return slope, spread**0.5
+                slope, w = move(slope, w)
+    return slope, w**0.5
 
 
 def _pair_step(
@@ -138,9 +138,9 @@ def _pair_step(
     own = (1 - beta) * ((1 - a * b * rho**2) / (1 - a**2 * rho**2)) ** 2
     seen = share**2 * rho**2 * a * b * (1 - a)
 
-    def step(slope: float, spread: float) -> tuple[float, float]:
+    def step(slope: float, w: float) -> tuple[float, float]:
         moved = (1 - share) * slope + share * rho * a
-        return moved, own * spread + seen + (v if s else 0.0)
+        return moved, own * w + seen + (v if s else 0.0)
 
     return step
 
@@ -231,10 +231,11 @@ def inpaint(
     kept = kept_steps(schedule.T, steps)
     landings = _landings(kept, jump)
     step = resampled(through(filled(sampler, known, mask), kept), resamples)
-    z, top = noise(), known_at(known, kept[0], schedule, noise)
+    z = noise()
     if len(known) not in (1, len(z)) or known.shape[1:] != z.shape[1:]:
         raise ValueError(
             f"noise of shape {tuple(z.shape)} does not fit known {tuple(known.shape)}"
         )
+    top = known_at(known, kept[0], schedule, noise)
     z = torch.where(known_places(known, mask), top, z)
     return sample(predict, schedule, z, sampler=step, steps=landings, noise=noise)

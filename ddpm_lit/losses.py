@@ -55,8 +55,8 @@ class StepSampler:
         T, history = self.losses.shape
         if bool((self.seen < history).any()):
             return torch.full((T,), 1 / T, dtype=torch.float64)
-        size = self.losses.square().mean(1).sqrt()
-        return size / size.sum()
+        size = self.losses.square().mean(1).sqrt().clamp(min=1e-30)
+        return 0.999 * size / size.sum() + 0.001 / T
 
     def draw(
         self, count: int, generator: torch.Generator | None = None

@@ -40,6 +40,10 @@ class Machine:
         """How numbers are computed."""
         return nullcontext()
 
+    def backwards(self) -> AbstractContextManager[Any]:
+        """How gradients are computed."""
+        return nullcontext()
+
     def unshared(self, net: nn.Module) -> AbstractContextManager[Any]:
         """Gradients stay in this process for now."""
         return nullcontext()
@@ -73,7 +77,7 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "meta":
+    if name.partition(":")[0] == "meta":
         raise ValueError("device 'meta' holds no numbers; choose cpu or a GPU")
     try:
         device = torch.device(name)

@@ -62,7 +62,9 @@ class GaussianMixture:
         return self.log_joint(x).logsumexp(1)
 
     def marginal(self, t: int, schedule: NoiseSchedule) -> "GaussianMixture":
-        """The mixture of z_t, for t in 0..T (eq-mixture-marginal)."""
+        """The mixture of z_t, for t in 0..T (eq-mixture-marginal); else ValueError."""
+        if not 0 <= t <= schedule.T:
+            raise ValueError(f"t = {t} is not in 0..{schedule.T}")
         a = float(schedule.alpha_bar[t])
         stds = (a * self.stds**2 + 1 - a).sqrt()
         return GaussianMixture(self.weights, math.sqrt(a) * self.means, stds)

@@ -30,15 +30,42 @@ __all__ = [
     "build_model",
     "check_description",
     "describe_model",
+    "in_own_memory",
     "read_model",
     "save_model",
     "sweep",
+    "unwrapped",
     "write_whole",
 ]
 
 # chapters/08-training.md
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+
+
+def unwrapped(net: Any) -> Any:
+    """The network inside its wrappers, those of compilers and teams.
+
+    Explained in chapter 8, Training.
+    """
+    for name in ("_orig_mod", "module", "_orig_mod"):
+        net = getattr(net, name, net)
+    return net
+
+
+def in_own_memory(named: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors on the CPU, none of them in the memory of another.
+
+    Explained in chapter 8, Training.
+    """
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, value in named.items():
+        value = value.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if place in taken else value
+        taken.add(place)
+    return found
 
 
 def describe_model(model: Denoiser) -> dict[str, Any]:
@@ -48,13 +75,16 @@ def describe_model(model: Denoiser) -> dict[str, Any]:
 
     Explained in chapter 8, Training.
     """
-    if not isinstance(model.net, nn.Module):
+    net = unwrapped(model.net)
+    if not isinstance(net, nn.Module):
         raise ValueError("only networks can be saved, and this denoiser has a function")
+    ours = isinstance(net, UNet) or type(net) in NETWORKS.values()
+    config: Any = getattr(net, "config", None)
     return {
         "library_name": "ddpm_lit",
         "format": 2,
-        "network": type(model.net).__name__,
-        "model": asdict(model.net.config) if isinstance(model.net, UNet) else None,
+        "network": type(net).__name__,
+        "model": asdict(config) if ours else None,
         "objective": model.objective,
         "size": list(model.size),
         "variance": model.variance,
@@ -82,8 +112,8 @@ def check_description(about: dict[str, Any]) -> None:
             raise ValueError(f"{name} = {about[name]!r} cannot be understood")
     if not all(type(n) is int and n > 0 for n in about["size"]):
         raise ValueError(f"size = {about['size']} must be whole numbers above 0")
-    twice = (about["model"] or {}).get("learn_variance", False)
-    if about["network"] in NETWORKS and twice != ("+variance" in about["objective"]):
+    twice = (about["model"] or {}).get("learn_variance")
+    if twice is not None and twice != ("+variance" in about["objective"]):
         raise ValueError(f"learn_variance is {twice} under {about['objective']!r}")
 
 
@@ -111,11 +141,22 @@ def build_model(
                 kind = NETWORKS[about["network"]]
                 net = kind(kind.Config(**about["model"]))
         # Weights are often stored with half the digits; sampling adds in float32.
-        whole = {k: v.float() if v.itemsize < 4 else v for k, v in named.items()}
+        whole = {
+            k: v.float() if v.is_floating_point() and v.itemsize < 4 else v
+            for k, v in named.items()
+        }
         net.load_state_dict(whole, assign=True)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"weights and description disagree: {reason}") from None
+    if isinstance(net, UNet) and about["size"]:
+        channels, *edges = about["size"]
+        if channels != net.config.in_channels or len(edges) != 2:
+            raise ValueError(
+                f"size = {about['size']} is none of pictures of "
+                f"{net.config.in_channels} channels"
+            )
+        net.config.check_size(*edges)
     how = {name: about[name] for name in ("objective", "size", "variance", "clip")}
     return Denoiser(net, schedule, **how).eval().requires_grad_(False)
 
@@ -129,12 +170,14 @@ def save_model(model: Denoiser, folder: str | Path) -> Path:
 
     Explained in chapter 8, Training.
     """
-    if others := {p.name for p in Path(folder).glob("*")} - {CONFIG, WEIGHTS}:
+    folder = Path(folder).expanduser()
+    others = {p.name for p in folder.glob("*") if not p.match(f"{WEIGHTS}.*.partial")}
+    if others := others - {CONFIG, WEIGHTS}:
         found = min(others)
         raise FileExistsError(f"{folder} holds {found}; give a folder of its own")
-    folder, text = Path(folder), json.dumps(describe_model(model), indent=2) + "\n"
-    named = {**model.net.state_dict(), "betas": model.schedule.beta[1:].double()}
-    named = {name: v.detach().cpu().contiguous() for name, v in named.items()}
+    text = json.dumps(describe_model(model), indent=2) + "\n"
+    weights = unwrapped(model.net).state_dict()
+    named = in_own_memory({**weights, "betas": model.schedule.beta[1:].double()})
     write_whole(folder / WEIGHTS, lambda path: save_file(named, path))
     write_whole(folder / CONFIG, lambda path: path.write_text(text, "utf-8"))
     return folder
@@ -147,7 +190,7 @@ def read_model(folder: str | Path, net: nn.Module | None = None) -> Denoiser:
 
     Explained in chapter 8, Training.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     try:
         about = json.loads((folder / CONFIG).read_text("utf-8-sig"))
         return build_model(about, load_file(folder / WEIGHTS), net)
@@ -166,7 +209,7 @@ def write_whole(
 
     Explained in chapter 8, Training.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     # Of this call alone: two programs may write to one place.
     partial_path = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -179,6 +222,8 @@ def write_whole(
             with open(partial_path, "rb+") as file:
                 os.fsync(file.fileno())
         os.replace(partial_path, path)
+        if sync:
+            _sync_names(path.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OSError(f"cannot write {path}: {reason}") from None
@@ -187,12 +232,22 @@ def write_whole(
             partial_path.unlink()
 
 
-def sweep(folder: Path) -> None:
+def _sync_names(folder: Path) -> None:
+    """Wait until the disk has the names in a folder, where a system can."""
+    with suppress(OSError):
+        place = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
+
+
+def sweep(folder: Path, names: str = "*") -> None:
     """Remove what killed processes left unfinished, once nobody wrote it for a day.
 
     Explained in chapter 8, Training.
     """
-    for path in folder.glob("*.partial"):
+    for path in folder.glob(f"{names}.partial"):
         with suppress(OSError):
             newest = max(each.stat().st_mtime for each in [*path.glob("*")] or [path])
             if time.time() - newest > 86_400:

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,17 +82,20 @@ def make_pictures(
     entry for each possible number. `tell(model, **cond)` is how the model is told them,
     `way(predict, schedule, **how)` how pictures come about; `partial` makes both.
     `source(seed, numbers, size, device)` is where noise comes from, `Noise` or
-    `DeviceNoise`. Raises ValueError for pictures that are NaN.
+    `DeviceNoise`. Raises ValueError for pictures that are NaN, and for a model that has
+    no size.
 
     Explained in appendix D, Samples by the thousand.
     """
+    if not model.size:
+        raise ValueError("this denoiser has no size, the shape of one picture; give it")
     where = next(iter(model.parameters()), torch.empty(0)).device
     calls = len(kept_steps(model.schedule.T, steps)) - 1
     team = (team or Team(where, training=False)).for_job(model, len(numbers) * calls)
     working = _working(model, team)
     sampler = sampler or partial(ddpm, variance=model.variance)
     bar = tqdm(total=len(numbers), unit="image", disable=None if progress else True)
-    with bar:
+    with bar, _at_rest(model):
         for start in range(0, len(numbers), batch_size):
             part = numbers[start : start + batch_size]
             made_of = [
@@ -116,14 +120,31 @@ def _missing(team: Team, count: int, usual: int) -> int:
     return usual - count if team.speed.compile else 0
 
 
+@contextmanager
+def _at_rest(model: Denoiser) -> Iterator[None]:
+    """Nothing is dropped within, though the model may be in training."""
+    before = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before)
+
+
 def _working(model: Denoiser, team: Team) -> Any:
     """The model as the team computes it, with answers in z's own precision."""
+    first = next(model.parameters(), torch.empty(0))
+    dtype = first.dtype if first.is_floating_point() else torch.float32
     if isinstance(model.net, nn.Module):
         model = model.to(team.device).with_net(team.wrap(model.net))
 
+    def fitting(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.is_floating_point() else x
+
     def answer(z: Tensor, t: int, **cond: Tensor) -> Prediction:
+        told = {name: fitting(value) for name, value in cond.items()}
         with team.arithmetic():
-            found = model(team.place(z), t, **cond)
+            found = model(fitting(team.place(z)), t, **told)
         parts = (None if part is None else part.to(z.dtype) for part in found)
         return Prediction._make(parts)
 
@@ -139,9 +160,9 @@ def draw_images(model: Denoiser, count: int, **how: Any) -> Tensor:
     Explained in appendix D, Samples by the thousand.
     """
     team: Team | None = how.get("team")
-    rank, size = (team.rank, team.size) if team else (0, 1)
     whole = torch.empty(model.shape(count), dtype=torch.uint8)
-    mine = list(make_pictures(model, range(rank, count, size), **how))
+    numbers = _share_of(range(count), team, how) if team else range(count)
+    mine = list(make_pictures(model, numbers, **how))
     for part in team.collect(mine) if team else [mine]:
         for numbers, pictures in part:
             whole[list(numbers)] = pictures
@@ -209,13 +230,14 @@ def write_samples(
     """
     path, job = Path(path).expanduser(), _job(model, how)
     wanted = team.together(lambda: missing_pictures(path, count, job))
-    mine = wanted[team.rank :: team.size]
+    mine = _share_of(wanted, team, how)
     made = make_pictures(model, mine, team=team, **how)
     if not _is_file(path):
         team.everyone(lambda: _save_each(path, made))
         return len(wanted)
     token = team.together(lambda: secrets.token_hex(4))  # of this job alone
     rows = path.with_name(f"{path.name}.{token}.rows.partial")
+    team.together(lambda: sweep(path.parent, f"{path.name}.*.rows"))
     shape = (count, *(size or model.size))
     try:
         team.together(lambda: _rows(rows, shape, "w+"))
@@ -225,6 +247,15 @@ def write_samples(
         if team.speaks:
             rows.unlink(missing_ok=True)
     return len(wanted)
+
+
+def _share_of(wanted: Sequence[int], team: Team, how: dict[str, Any]) -> Sequence[int]:
+    """The numbers that this process makes, of those that are to be made."""
+    if how.get("source", Noise) is not DeviceNoise:
+        return wanted[team.rank :: team.size]
+    # It draws for whole parts, so those stay together.
+    parts = sorted({i // PART for i in wanted})[team.rank :: team.size]
+    return [i for i in wanted if i // PART in {*parts}]
 
 
 def missing_pictures(path: Path, count: int, job: dict[str, Any]) -> list[int]:
@@ -332,13 +363,25 @@ def _kind(model: Denoiser) -> str:
 def _described(name: str, function: Any) -> dict[str, Any]:
     """A function, or a partial one with what it was given, in words and numbers."""
     called = getattr(function, "func", function)
-    found = {name: getattr(called, "__name__", repr(called))}
-    for key, value in getattr(function, "keywords", {}).items():
+    found = {name: getattr(called, "__name__", type(called).__name__)}
+    given = {f"{name}.{i}": v for i, v in enumerate(getattr(function, "args", ()))}
+    given |= getattr(function, "keywords", {})
+    # What a function within a function has seen, where it was made.
+    seen = getattr(getattr(called, "__code__", None), "co_freevars", ())
+    cells = zip(seen, getattr(called, "__closure__", None) or (), strict=True)
+    given |= {f"{name}.{key}": cell.cell_contents for key, cell in cells}
+    for key, value in given.items():
         if isinstance(value, NoiseSchedule):
             value = value.beta
-        if isinstance(value, Tensor):
+        if isinstance(value, nn.Module):
+            value = _digest(value.state_dict())
+        elif isinstance(value, Tensor):
             value = _digest({key: value})
-        found |= _described(key, value) if callable(value) else {key: value}
+        if callable(value):
+            found |= _described(key, value) if value is not called else {}
+        else:
+            plain = isinstance(value, str | int | float | list | tuple | None)
+            found[key] = value if plain else type(value).__name__
     return found
 
 

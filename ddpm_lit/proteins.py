@@ -285,7 +285,8 @@ def with_guess(model: Denoiser) -> Callable[[Batch, Draw], Batch]:
         tables = model.schedule.to(batch.x.device)
         z = q_sample(batch.x, batch.t, batch.noise, tables)
         told = draw("guess", *[1] * (z.ndim - 1), kind=torch.rand) < 0.5
-        guess = torch.where(told, model(z, batch.t).x, torch.zeros_like(z))
+        said = model(z, batch.t, **batch.cond).x
+        guess = torch.where(told, said, torch.zeros_like(z))
         return Batch(batch.x, batch.t, batch.noise, {**batch.cond, "guess": guess})
 
     return prepare
@@ -301,10 +302,10 @@ def self_conditioned(model: Denoiser) -> Predict:
     """
     last: list[tuple[int, Tensor]] = []
 
-    def predict(z: Tensor, t: int) -> Prediction:
-        told = last.pop() if last else (0, z)
-        cond = {"guess": told[1]} if t < told[0] else {}
-        found = model(z, t, **cond)
+    def predict(z: Tensor, t: int, **cond: Tensor) -> Prediction:
+        before, guess = last.pop() if last else (0, z)
+        told = {"guess": guess} if t < before else {}
+        found = model(z, t, **cond, **told)
         last.append((t, found.x))
         return found
 
@@ -340,7 +341,7 @@ def rotation_vector(R: Tensor) -> Tensor:
 
 def _axis(R: Tensor, across: Tensor, cosine: Tensor) -> Tensor:
     """Axes (..., 3) by the symmetric part, which does not vanish at a half turn."""
-    square = (R + R.mT) / 2 - cosine[..., None] * torch.eye(3, dtype=R.dtype)
+    square = (R + R.mT) / 2 - cosine[..., None] * torch.eye(3).to(R)
     largest = square.diagonal(dim1=-2, dim2=-1).argmax(-1)
     line = torch.take_along_dim(square, largest[..., None, None], -1)[..., 0]
     side = (line * across).sum(-1, keepdim=True)

@@ -151,6 +151,9 @@ class UNetConfig:
         check_settings(self)
         if not self.channel_multipliers:
             raise ValueError("channel_multipliers is empty; give one per level: 1,2,2")
+        kind, _, factor = self.shown.partition(":")
+        if kind == "smaller" and not (factor.isdecimal() and int(factor) > 1):
+            raise ValueError(f"shown = {self.shown!r}; smaller:N has a number above 1")
         if self.base_channels % 2:
             raise ValueError(
                 f"base_channels = {self.base_channels} must be even, because the time "
@@ -193,7 +196,7 @@ class UNetConfig:
         """Number of channels of each level."""
         widths = [self.base_channels * m for m in self.channel_multipliers]
         for width, multiplier in zip(widths, self.channel_multipliers, strict=True):
-            if abs(width - round(width)) > 1e-6:
+            if not width < 1e9 or abs(width - round(width)) > 1e-6:
                 raise ValueError(
                     f"{self.base_channels} channels times {multiplier} is no whole "
                     "number; change base_channels or channel_multipliers"

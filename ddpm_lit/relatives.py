@@ -181,8 +181,9 @@ def straightness(
         return found
 
     sample(listen, schedule, z, sampler=ddim, steps=steps)
-    sigma = schedule.sigma[[*(t for t, _ in seen), 0]]
-    time = sigma / (1 + sigma)
+    kept = [*(t for t, _ in seen), 0]
+    signal, spread = schedule.signal[kept], schedule.spread[kept]
+    time = spread / (signal + spread)  # also where no signal is left
     share = (-time.diff() / time[0]).to(z).reshape(-1, 1, 1)
     u = torch.stack([velocity.flatten(1) for _, velocity in seen])
     average = (share * u).sum(0)

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,13 @@ from ddpm_lit.data import Dataset
 from ddpm_lit.datasets import open_data
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.images import save_grid
-from ddpm_lit.models import build_model, check_description, describe_model, write_whole
+from ddpm_lit.models import (
+    build_model,
+    check_description,
+    describe_model,
+    in_own_memory,
+    write_whole,
+)
 from ddpm_lit.networks.fast import quicken
 from ddpm_lit.networks.unet import UNet, build_unet
 from ddpm_lit.output import draw_images
@@ -116,16 +122,19 @@ def state_tensors(state: State) -> dict[str, Tensor]:
     for i, slots in state.adam.state_dict()["state"].items():
         named |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
     named["betas"] = state.denoiser.schedule.beta[1:]
-    return {k: v.detach().cpu().contiguous() for k, v in named.items()}
+    return in_own_memory(named)
 
 
 def restore_state(state: State, named: dict[str, Tensor], step: int) -> None:
     """Put saved tensors into a fresh state.
 
-    Raises ValueError when they are those of another network.
+    Raises ValueError when they are those of another network or another chain.
 
     Explained in appendix E, A run that loses nothing.
     """
+    betas = state.denoiser.schedule.beta[1:].cpu()
+    if "betas" in named and not torch.allclose(named["betas"].to(betas), betas):
+        raise ValueError("cannot resume: the noise schedule was another; use that one")
     try:
         state.denoiser.net.load_state_dict(_under("model", named))
         state.ema.model.net.load_state_dict(_under("ema", named))
@@ -172,12 +181,12 @@ def read_head(file: Path) -> Head:
             return _head_of_format_1(about)
         values, denoiser = json.loads(about["recipe"]), json.loads(about["denoiser"])
         step, identity = int(about["step"]), about["identity"]
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is damaged: {error}") from None
     try:
         check_description(denoiser)
         return Head(recipe_from(values), denoiser, step, identity)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise Newer(f"{file}: {error}") from None
 
 
@@ -474,8 +483,10 @@ def read_metrics(folder: str | Path) -> dict[str, list[float]]:
 
     Explained in appendix E, A run that loses nothing.
     """
-    text = (Path(folder) / "metrics.jsonl").read_text("utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
+    path, rows = Path(folder).expanduser() / "metrics.jsonl", []
+    for line in path.read_text("utf-8", "replace").splitlines():
+        with suppress(ValueError):  # a line torn by a crash
+            rows.append(json.loads(line))
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row[name] for row in rows if name in row] for name in names}
 
@@ -528,7 +539,8 @@ def train(
             data = team.in_turns(partial(open_data, recipe.data))
         if len(data) == 0:
             raise ValueError(f"the data set {data.name} is empty")
-        data = _placed(replace(data, flips=recipe.data.flips), team)
+        flips = data.flips or recipe.data.flips
+        data = _placed(replace(data, flips=flips), team)
         model = build_denoiser(recipe, data) if denoiser is None else denoiser
         lesson = prepare or lesson_of(recipe, model)
         return _train(recipe, model, data, team, resume, overwrite, progress, lesson)
@@ -548,6 +560,12 @@ def _train(
     with catch_signals() as asked:
         model.size = model.size or data.shape
         recipe, fused = _as_it_is(recipe, model), team.speed.fused_adam
+        pictures = len(data.shape) == 3 and data.shape[0] in (1, 3)
+        if recipe.run.samples and not pictures:
+            recipe = recipe.changed(samples=0)
+            if team.speaks:
+                shape = f"examples of shape {data.shape} are no pictures"
+                print(f"{shape}: no samples are drawn", file=sys.stderr)
         if isinstance(model.net, nn.Module):  # before Adam's memory gets its layout
             quicken(model.net, team.speed)
         state = State.fresh(model, recipe.optim, team, fused)
@@ -561,7 +579,7 @@ def _train(
             if board and team.speaks:
                 logs = str(run.folder / "tensorboard")
                 run.board = board(logs, purge_step=state.step + 1)
-            if not state.step and data.images.dtype == torch.uint8:
+            if not state.step and pictures and data.images.dtype == torch.uint8:
                 first = data.images[:64].cpu()
                 team.together(partial(save_grid, first, run.folder / "data.png"))
             _look_after(run, state, data, recipe, team, asked, progress, lesson)
@@ -661,7 +679,8 @@ def _placed(data: Dataset, team: Team) -> Dataset:
 def _saved(run: Run) -> tuple[dict[str, Tensor], int]:
     """Tensors and step of the newest whole checkpoint."""
     file = run.newest()
-    return read_tensors(file, "model.", "ema.", "optimizer."), read_head(file).step
+    parts = "model.", "ema.", "optimizer.", "betas"
+    return read_tensors(file, *parts), read_head(file).step
 
 
 # chapters/84-runs.md
@@ -718,6 +737,8 @@ def _look_after(
             if saves:
                 team.together(partial(run.save, state, recipe, data.identity))
             if shows and recipe.run.samples:
+                if not state.is_finite():
+                    raise TrainingDiverged(_explain_divergence(run, recipe, step))
                 _show_samples(run, state, data, recipe, team, lesson)
             mark += time.perf_counter() - paused  # that was no training
             if asks:

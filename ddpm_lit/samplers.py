@@ -34,10 +34,11 @@ def ddpm(
     *,
     variance: str | Tensor = "beta",
 ) -> Tensor:
-    """Draw z_s given z_t (B, ...) with standard normal noise, which s = 0 needs not.
+    """Draw z_s given z_t (B, ...) with standard normal noise, not needed for s = 0.
 
-    `variance` is as for `pick_variance`: "beta", "beta_tilde", "learned" or a table.
-    See eq-decoder and eq-posterior-mean; Ho et al. (2020), Algorithm 2.
+    `variance` is as for `pick_variance`: "beta", "beta_tilde", "learned" or a table,
+    whose entry t is for the step made from t, however far it goes. See eq-decoder and
+    eq-posterior-mean; Ho et al. (2020), Algorithm 2.
 
     Explained in chapter 9, Sampling.
     """

@@ -11,6 +11,7 @@ import math
 import operator
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ def _check_betas(betas: Tensor) -> None:
             f"{tuple(betas.shape)}"
         )
     kept = 1 - betas  # a beta below 1e-16 is lost here, and would make 0/0 later
-    last = torch.arange(len(betas)) == len(betas) - 1
+    last = torch.arange(len(betas), device=betas.device) == len(betas) - 1
     wrong = torch.nonzero(~(((kept > 0) | (last & (kept == 0))) & (kept < 1)))
     if len(wrong):
         i = int(wrong[0])
@@ -242,9 +243,10 @@ def kept_steps(
         if not steps or not falling or any(n != int(n) for n in steps):
             raise ValueError(f"steps {list(steps)} do not fall from {top} to 1")
         return [*map(int, steps), 0]
-    count = top if steps is None else steps
-    if not isinstance(count, int) or not 1 <= count <= top:
+    count: Any = top if steps is None else steps
+    if not hasattr(count, "__index__") or not 1 <= count <= top:
         raise ValueError(f"steps = {count} is not a whole number in 1..{top}")
+    count = int(count)
     return [round(top - k * (top / count)) for k in range(count)] + [0]
 
 

@@ -81,6 +81,7 @@ class _Take:
     calls: int = 0
     inputs: list[Tensor] = field(default_factory=list)
     outputs: Any = None
+    done: bool = False  # recorded
 
 
 class Replayed:
@@ -112,7 +113,7 @@ class Replayed:
             take.inputs = [x.clone() for x in inputs]
             self._record(take, len(given), tuple(named))
         take.calls += 1
-        if take.outputs is None:
+        if not take.done:
             return take.tape.watch(partial(self.function, *given, **named))
         for mine, theirs in zip(take.inputs, inputs, strict=True):
             mine.copy_(theirs)
@@ -126,8 +127,9 @@ class Replayed:
         _open.append(take.tape)
         try:
             take.outputs = take.tape.record(partial(self.function, *given, **named))
+            take.done = True
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             print(
                 f"a step cannot be recorded, and runs as it is (switch graph off to "
                 f"have it so from the start): {reason}",
@@ -138,7 +140,12 @@ class Replayed:
 
 
 def _copied(found: Any) -> Any:
-    """A tensor, a tuple of some, or nothing, that the next repetition leaves alone."""
+    """Tensors, or what holds some, that the next repetition leaves alone."""
     if isinstance(found, Tensor):
         return found.clone()
-    return None if found is None else tuple(map(_copied, found))
+    if isinstance(found, dict):
+        return {name: _copied(value) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        make = getattr(found, "_make", type(found))  # a tuple with names stays one
+        return make(map(_copied, found))
+    return found

@@ -19,7 +19,13 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ddpm_lit.machine import Machine, pick_device
-from ddpm_lit.networks.fast import decided, fast_arithmetic, fitting_threads, quicken
+from ddpm_lit.networks.fast import (
+    decided,
+    fast_arithmetic,
+    fitting_threads,
+    quicken,
+    rounded_factors,
+)
 from ddpm_lit.recipes import Speed
 from ddpm_lit.tape import Replayed, aside
 
@@ -27,6 +33,7 @@ __all__ = [
     "LAUNCH",
     "LONG_WORK",
     "Launch",
+    "OwnTrouble",
     "PATIENCE",
     "Team",
     "join_team",
@@ -138,6 +145,10 @@ class Team(Machine):
         """bfloat16 and tf32 as `speed` wants."""
         return fast_arithmetic(self.speed, self.device)
 
+    def backwards(self) -> AbstractContextManager[Any]:
+        """tf32 as `speed` wants; gradients are as precise as what they belong to."""
+        return rounded_factors(self.speed, self.device)
+
     def unshared(self, net: nn.Module) -> AbstractContextManager[Any]:
         """Gradients stay in this process for now; the last part shares them."""
         if isinstance(net, DistributedDataParallel):
@@ -239,14 +250,24 @@ def _spread(net: nn.Module) -> None:
 @torch.no_grad()
 def _average(model: nn.Module, size: int) -> None:
     """Average the gradients over all processes, in one go."""
-    found = [(p, g) for p in model.parameters() if (g := p.grad) is not None]
-    # In the order of their memory: so they are copied, not turned round.
-    grads = [g.permute(p.dim_order()) for p, g in found]
+    grads = []
+    for p in model.parameters():
+        if p.requires_grad:  # what a process did not use counts there as 0
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            # In the order of its memory: so it is copied, not turned round.
+            grads.append(p.grad.permute(p.dim_order()))
     total = torch.cat([g.flatten() for g in grads])
-    aside(partial(distributed.all_reduce, total))
+    aside(partial(_talk, total, [*model.buffers()]))
     means = (total / size).split([g.numel() for g in grads])
     rows = [mean.view(g.shape) for mean, g in zip(means, grads, strict=True)]
     torch._foreach_copy_(grads, rows)
+
+
+def _talk(total: Tensor, buffers: list[Tensor]) -> None:
+    """Add up over all processes; buffers become those of process 0."""
+    distributed.all_reduce(total)
+    for buffer in buffers:
+        distributed.broadcast(buffer, 0)
 
 
 def _taped(net: nn.Module) -> Callable[..., Any]:
@@ -261,34 +282,43 @@ def _taped(net: nn.Module) -> Callable[..., Any]:
 PATIENCE = 1800  # seconds, for a process that lives and does not answer
 
 
+class OwnTrouble(ValueError):
+    """What is wrong in this process, and perhaps in no other of the team.
+
+    Explained in appendix C, A team of processes.
+    """
+
+
 @contextmanager
 def join_team(
     device: str = "auto", speed: Speed | None = None, training: bool = True
 ) -> Iterator[Team]:
     """The team that this process belongs to; without a launcher, a team of one.
 
-    With several GPUs each process takes the one of its number on the machine. Raises
-    ValueError for a device that cannot be used, or as `read_launch` does.
+    With several GPUs each process takes the one of its number on the machine. A group
+    of processes that is there already is used, and stays. Raises ValueError for a
+    device that cannot be used, or as `read_launch` does.
 
     Explained in appendix C, A team of processes.
     """
     launch = read_launch()
     where = _own_device(device, launch)
     team = Team(where, launch, speed, training)
-    if team.size == 1 or distributed.is_initialized():
+    if team.size == 1 or Team.words is not None:
         yield team
         return
-    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=timedelta(seconds=PATIENCE))
+    limit, ours = timedelta(seconds=PATIENCE), not distributed.is_initialized()
+    if ours:
+        backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, timeout=limit)
     # Its threads end with it. Those of the group that shares gradients live as long as
     # the program, and one that held an object of Python's while it ends would abort it.
-    limit = timedelta(seconds=PATIENCE)
-    Team.words = distributed.new_group(backend="gloo", timeout=limit)
+    words = Team.words = distributed.new_group(backend="gloo", timeout=limit)
     try:
         yield team
     finally:
         Team.words = None
-        distributed.destroy_process_group()
+        distributed.destroy_process_group(None if ours else words)
 
 
 def _own_device(name: str, launch: Launch) -> torch.device:
@@ -298,7 +328,7 @@ def _own_device(name: str, launch: Launch) -> torch.device:
         return pick_device(name)
     count = torch.cuda.device_count()
     if launch.local >= count:
-        raise ValueError(
+        raise OwnTrouble(
             f"process {launch.local} (LOCAL_RANK) of this machine finds {count} GPUs; "
             f"start at most {count} processes with torchrun, or choose device cpu"
         )

@@ -185,7 +185,7 @@ class EMA:
             raise ValueError(f"ema decay {decay} is not in [0, 1)")
         self.model: Any = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
-        self.followed: tuple[Any, ...] = ()  # two models, and where their numbers lie
+        self.followed: tuple[Any, ...] = ()  # what was averaged, and where it lies
 
     @torch.no_grad()
     def update(self, model: nn.Module, *, foreach: bool = True) -> None:
@@ -200,20 +200,28 @@ class EMA:
         else:
             for average, value in zip(averages, new, strict=True):
                 average.lerp_(value, 1 - decay)
-        for mine, theirs in buffers:
-            mine.copy_(theirs)
+        for mine, theirs, name in buffers:
+            mine[name].copy_(theirs[name])
         self.updates += 1
 
     def _places(self, model: nn.Module) -> Any:
-        """The averages, what they follow, and pairs of buffers.
+        """The averages, what they follow, and where buffers have their names.
 
         They are looked up once: to walk through a network takes longer than to average.
         """
-        if not self.followed or self.followed[:2] != (self.model, model):
+        first = next(model.parameters(), None)  # another when weights were exchanged
+        now = self.model, model, first
+        if [*map(id, self.followed[:3])] != [*map(id, now)]:
             averages, new = list(self.model.parameters()), list(model.parameters())
-            pairs = zip(self.model.buffers(), model.buffers(), strict=True)
-            self.followed = self.model, model, (averages, new, list(pairs))
-        return self.followed[2]
+            pairs = zip(self.model.modules(), model.modules(), strict=True)
+            named = [
+                (mine._buffers, theirs._buffers, name)
+                for mine, theirs in pairs
+                for name, value in theirs._buffers.items()
+                if value is not None
+            ]
+            self.followed = *now, (averages, new, named)
+        return self.followed[3]
 
 
 # chapters/08-training.md
@@ -235,13 +243,16 @@ class State:
     ) -> "State":
         """The state before the first step, on the machine's device.
 
-        `fused` asks for Adam in one kernel; None, where the device has it. Raises
-        ValueError for a denoiser that has nothing to learn.
+        `fused` asks for Adam in one kernel; None, where the device has it. Weights that
+        are frozen stay so, unless all are, as those of a model that was read from a
+        file. Raises ValueError for a denoiser that has nothing to learn.
         """
         denoiser = denoiser.to(machine.device).train()
         weights = list(denoiser.parameters())
         if not weights:
             raise ValueError("the network has no parameters, so it cannot be trained")
+        if not any(weight.requires_grad for weight in weights):
+            denoiser.requires_grad_(True)
         fused = machine.device.type in ("cpu", "cuda") if fused is None else fused
         rate, tape = optim.learning_rate, machine.records
         adam = torch.optim.Adam(
@@ -287,7 +298,8 @@ def update(
             with machine.arithmetic():
                 errors = working.loss(part.x, part.t, part.noise, **part.cond)
             error = errors.mean() / len(parts)
-            error.backward()
+            with machine.backwards():
+                error.backward()
         found.append(error.detach())
     machine.share(state.denoiser)
     norm = nn.utils.clip_grad_norm_(state.denoiser.parameters(), optim.max_norm)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ import ddpm_lit
 import ddpm_lit.output as output
 from ddpm_lit.cli import (
     DERIVED,
+    _labels,
     build_parser,
     main,
     run_edit,
@@ -48,10 +50,21 @@ from ddpm_lit.cli import (
     run_upscale,
 )
 from ddpm_lit.data import load_digits
+from ddpm_lit.guidance import between
+from ddpm_lit.inpainting import filled, resampled
 from ddpm_lit.machine import Machine
 from ddpm_lit.models import WEIGHTS, read_model, save_model
-from ddpm_lit.output import JOB, check_output, missing_pictures, write_samples
-from ddpm_lit.recipes import Recipe, preset
+from ddpm_lit.output import (
+    JOB,
+    DeviceNoise,
+    _share_of,
+    check_output,
+    draw_images,
+    make_pictures,
+    missing_pictures,
+    write_samples,
+)
+from ddpm_lit.recipes import Recipe, UNetConfig, preset
 from ddpm_lit.runs import (
     CHECKPOINT,
     RECIPE,
@@ -62,7 +75,8 @@ from ddpm_lit.runs import (
     state_tensors,
     train,
 )
-from ddpm_lit.team import Team
+from ddpm_lit.samplers import ddim, ddpm
+from ddpm_lit.team import Launch, Team
 from ddpm_lit.training import State, fit
 
 CPU = torch.device("cpu")
@@ -813,3 +827,73 @@ def test_python_m_is_the_command_line_too(tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("ddpm-lit train: error: unknown data set 'cats'")
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------ said in vain
+
+
+def test_a_preset_of_other_data_does_not_go_on_with_a_run(tmp_path, capsys):
+    out = f"--out={tmp_path / 'run'}"
+    assert main(["train", "--data=digits", "--train-steps=2", *WORDS, out]) == 0
+    line = refusal(capsys, "train", "--preset=mnist", "--resume", *WORDS, out)
+    assert "holds a run on digits" in line and "mnist" in line
+    words = ["--preset=digits", "--resume", "--train-steps=3", *WORDS, out]
+    assert main(["train", *words]) == 0
+
+
+def test_numbers_that_are_none_and_a_picture_over_itself_are_refused(
+    tmp_path, trained, capsys
+):
+    out = f"--out={tmp_path / 'x.png'}"
+    line = refusal(capsys, "sample", trained, "--guidance=nan", out)
+    assert line.endswith("--guidance nan is no number")
+    picture = tmp_path / "cat.png"
+    Image.new("L", (8, 8)).save(picture)
+    before = picture.read_bytes()
+    line = refusal(capsys, "edit", trained, picture, f"--out={picture}")
+    assert "is the picture itself" in line and picture.read_bytes() == before
+
+
+def test_labels_may_be_listed_with_spaces():
+    config = UNetConfig(classes=3, label_names=("cat", "dog", "cow"))
+    assert _labels("cow, cat", config) == [2, 0]
+
+
+def test_a_job_tells_what_its_functions_have_seen(tmp_path, trained):
+    model, team = read_run(trained), Team(CPU, training=False)
+    folders = iter(range(99))
+
+    def differ(**pairs: Any) -> None:
+        name, (one, other) = next(iter(pairs.items()))
+        folder = tmp_path / str(next(folders))
+        assert write_samples(model, 1, folder, team, steps=2, **{name: one}) == 1
+        assert write_samples(model, 2, folder, team, steps=2, **{name: one}) == 1
+        with pytest.raises(FileExistsError, match="another"):
+            write_samples(model, 3, folder, team, steps=2, **{name: other})
+
+    differ(sampler=(resampled(ddpm, 2), resampled(ddpm, 3)))
+    differ(sampler=(resampled(ddpm, 2), resampled(ddim, 2)))
+    known, mask = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+    mask[..., :4, :] = 0
+    differ(sampler=(filled(ddpm, known, mask), filled(ddpm, known + 1, mask)))
+    tells = [partial(scaled, between(scale, 0, 9)) for scale in (3.0, 9.0)]
+    differ(tell=tells)
+
+
+def scaled(scale: Any, model: Any, **cond: Any) -> Any:
+    """A way to tell that is given its scale by place."""
+    return partial(model, **cond)
+
+
+def test_noise_of_a_device_is_shared_out_in_whole_parts(trained):
+    model = read_run(trained)
+    how = {"steps": 2, "source": DeviceNoise}
+    whole = draw_images(model, 150, **how)
+    found, drawn = torch.zeros_like(whole), []
+    for rank in range(2):
+        team = Team(CPU, Launch(rank, 2, 0), training=False)
+        mine = _share_of(range(150), team, how)
+        drawn.append(len(DeviceNoise(0, mine, (1,)).sources))
+        for numbers, pictures in make_pictures(model, mine, team=team, **how):
+            found[list(numbers)] = pictures
+    assert torch.equal(found, whole) and drawn == [2, 1]

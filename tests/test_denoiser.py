@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small import awake
 from torch import Tensor, nn
 
 import ddpm_lit.training as training
@@ -26,10 +28,14 @@ from ddpm_lit.models import (
     build_model,
     check_description,
     describe_model,
+    in_own_memory,
     read_model,
     save_model,
+    unwrapped,
 )
+from ddpm_lit.networks.chains import ChainConfig, ChainNet
 from ddpm_lit.networks.mlp import NoiseMLP
+from ddpm_lit.networks.prior import Prior, PriorConfig
 from ddpm_lit.networks.unet import UNet
 from ddpm_lit.objectives import Prediction, objectives
 from ddpm_lit.output import draw_images
@@ -37,7 +43,7 @@ from ddpm_lit.parameterization import v_from_x, x_from_noise
 from ddpm_lit.recipes import Optim, UNetConfig
 from ddpm_lit.samplers import ddpm
 from ddpm_lit.sampling import Noise, chain, sample
-from ddpm_lit.schedules import at_step, make_schedule
+from ddpm_lit.schedules import at_step, kept_steps, make_schedule
 from ddpm_lit.training import (
     EMA,
     PART,
@@ -553,3 +559,148 @@ def test_every_step_drops_other_entries_and_the_same_again():
         drawn.append(net.drew)
     assert len({tuple(row) for row in drawn[0]}) == 5, "a mask is used twice"
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+# ------------------------------------------------------------------ of one's own
+
+
+class Loud(Denoiser):
+    """A denoiser whose loss is another."""
+
+    def loss(self, *given: Tensor, **cond: Tensor) -> Tensor:
+        return 0 * super().loss(*given, **cond) + 7
+
+
+def test_a_finer_denoiser_stays_one_when_it_is_trained_and_copied():
+    model = Loud(tiny().net, S, size=(1, 8, 8))
+    other = model.with_net(partial(model.net))  # a function in place of a network
+    assert type(other) is Loud and other.net is not model.net
+    assert model.with_net(model.net).size == (1, 8, 8) and "net" in model._modules
+    state = State.fresh(model, Optim(2, 8), CPU)
+    assert [float(loss) for loss, _ in fit(state, load_digits(), Optim(2, 8))] == [7, 7]
+
+
+def test_a_model_that_was_read_can_be_trained_on_and_half_of_one_stays_frozen(tmp_path):
+    save_model(tiny(), tmp_path / "m")
+    model, optim = read_model(tmp_path / "m"), Optim(2, 8, warmup_steps=0)
+    assert not any(p.requires_grad for p in model.parameters())
+    state = State.fresh(model, optim, CPU)
+    assert all(p.requires_grad for p in state.denoiser.parameters())
+    list(fit(state, load_digits(), optim))
+    after = [p.detach().clone() for p in state.denoiser.parameters()]
+    fresh = read_model(tmp_path / "m")
+    assert not all(map(torch.equal, after, fresh.parameters()))
+    fresh.requires_grad_(False)
+    fresh.net.conv_out.requires_grad_(True)
+    state = State.fresh(fresh, optim, CPU)
+    assert sum(p.requires_grad for p in state.denoiser.parameters()) == 2
+
+
+class Marked(nn.Module):
+    """A network with a mask, a counter that is made anew, and two names for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+        self.b.weight = self.a.weight
+        self.register_buffer("mask", torch.arange(64).reshape(8, 8) % 2 == 0)
+        self.register_buffer("count", torch.zeros((), dtype=torch.int16))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        if self.training:
+            self.count = self.count + 1
+        return self.b(self.a(z)) * ~self.mask
+
+
+def test_masks_counters_and_shared_weights_survive_a_folder_and_an_average(tmp_path):
+    model = Denoiser(Marked(), S, size=(1, 8, 8))
+    named = in_own_memory(model.net.state_dict())
+    assert len({v.data_ptr() for v in named.values()}) == len(named) == 6
+    back = read_model(save_model(model, tmp_path / "m"), Marked())
+    assert (back.net.mask.dtype, back.net.count.dtype) == (torch.bool, torch.int16)
+    pictures = [draw_images(each, 2, steps=3) for each in (model, back)]
+    assert torch.equal(*pictures)
+    state = State.fresh(model, Optim(3, 8), CPU)
+    list(fit(state, load_digits(), Optim(3, 8)))
+    assert int(state.ema.model.net.count) == int(model.net.count) == 3
+    # Weights that were exchanged for others are followed.
+    other = {k: v.clone() + 1 for k, v in model.net.state_dict().items()}
+    model.net.load_state_dict(other, assign=True)
+    model.net.b.weight = model.net.a.weight
+    state.ema.decay = 0.0
+    state.ema.update(model)
+    for mean, new in zip(state.ema.model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(mean, new)
+
+
+def test_a_wrapped_network_is_saved_as_what_it_wraps(tmp_path):
+    model = tiny()
+    wrapped = model.with_net(torch.compile(model.net))  # compiled when it is called
+    assert unwrapped(wrapped.net) is model.net is unwrapped(model.net)
+    assert describe_model(wrapped) == describe_model(model)
+    back = read_model(save_model(wrapped, tmp_path / "m"))
+    assert torch.equal(*(draw_images(each, 2, steps=2) for each in (model, back)))
+
+
+def test_every_network_with_a_name_here_comes_back_and_a_namesake_is_not_it(tmp_path):
+    prior = Prior(PriorConfig(channels=8, inside=8, layers=1, heads=2, tokens=2))
+    net = ChainNet(ChainConfig(length=6, width=8, layers=1, heads=2))
+    for k, (each, size) in enumerate(((prior, (8,)), (net, (3, 6)))):
+        model = Denoiser(each, S, "x", size=size)
+        back = read_model(save_model(model, tmp_path / str(k)))
+        assert type(back.net) is type(each) and back.net.config == each.config
+
+    namesake = type(
+        "UNet", (nn.Module,), {"forward": lambda self, z, t: z.repeat(1, 2, 1, 1)}
+    )
+    model = Denoiser(namesake(), S, "v+variance", size=(1, 8, 8))
+    folder = save_model(model, tmp_path / "namesake")
+    assert type(read_model(folder, namesake()).net) is namesake
+
+
+@pytest.mark.parametrize("size", [[3, 8, 8], [8], [1, 8, 8, 8], [1, 7, 8]])
+def test_a_size_that_is_not_the_networks_is_refused(tmp_path, size):
+    folder = save_model(tiny(), tmp_path / "m")
+    about = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**about, "size": size}))
+    with pytest.raises(ValueError, match=r"size|halved"):
+        read_model(folder)
+
+
+def test_a_folder_is_named_as_the_shell_names_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    save_model(tiny(), "~/m")
+    left = tmp_path / "m" / f"{WEIGHTS}.0123abcd.partial"
+    left.touch()  # of a process that was killed
+    save_model(tiny(), "~/m")
+    assert read_model("~/m").size == (1, 8, 8) and not (tmp_path / "~").exists()
+
+
+def test_examples_are_had_one_by_one_and_all_that_is_known_is_of_them():
+    data = load_digits()
+    x, known = data[3]
+    assert x.shape == (1, 8, 8) and torch.equal(x, data[torch.tensor([3])][0][0])
+    batch, told = next(iter(torch.utils.data.DataLoader(data, 4)))
+    assert batch.shape == (4, 1, 8, 8) and told["label"].shape == (4,)
+    assert known["label"].ndim == 0 and sum(1 for _ in data) == len(data)
+    with pytest.raises(ValueError, match="label is known of 3 examples"):
+        Dataset(torch.zeros(2, 1), {"label": torch.zeros(3)})
+
+
+def test_steps_may_be_counted_by_any_whole_number():
+    assert kept_steps(20, np.int64(2)) == kept_steps(20, 2)
+    for wrong in (2.0, np.float64(2)):
+        with pytest.raises(ValueError, match="whole number"):
+            kept_steps(20, wrong)
+
+
+def test_pictures_are_drawn_at_rest_in_any_precision_and_of_a_known_size():
+    model = tiny(dropout=0.3).train()
+    awake(model.net)
+    one, two = (draw_images(model, 2, steps=3) for _ in range(2))
+    assert torch.equal(one, two) and model.training
+    half = draw_images(model.bfloat16(), 2, steps=3).int()
+    assert float((half - one.int()).abs().float().mean()) < 20
+    with pytest.raises(ValueError, match="no size"):
+        draw_images(Denoiser(tiny().net, S), 2)

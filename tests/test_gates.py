@@ -73,6 +73,7 @@ def test_a_faulty_entry_is_named(book, entry, reason):
 
 
 BIB = "@book{%s,\n  title = {T},\n  year  = {1900}\n}\n\n"
+BIB_OTHERS = "@book{one1900,\n  author = {%s and others},\n  year = {1900}\n}\n"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,8 @@ def test_a_source_of_an_equation_is_cited_by_a_chapter(book):
         (BIB % "one1900" * 2, "references.bib:6: one1900 is there twice"),
         (BIB.replace("}\n\n", "") % "one1900" + BIB % "two1900", "bib:1: no entry"),
         (BIB % "one1900" + "one more, some day\n", "references.bib:6: no entry"),
+        (BIB_OTHERS % "One, A.", "one1900 names too few authors"),
+        (BIB_OTHERS % "One, A. and Two, B. and Three, C.", ""),
     ],
 )
 def test_a_faulty_bibliography_is_named(book, text, reason):

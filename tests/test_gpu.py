@@ -22,7 +22,7 @@ from ddpm_lit.recipes import Optim, Recipe, Speed, preset
 from ddpm_lit.runs import CHECKPOINT, build_denoiser, read_tensors, train
 from ddpm_lit.schedules import make_schedule
 from ddpm_lit.tape import CudaTape, Replayed
-from ddpm_lit.team import Team
+from ddpm_lit.team import Team, _average
 from ddpm_lit.training import State, fit
 
 pytestmark = pytest.mark.skipif(
@@ -117,6 +117,49 @@ def test_a_tape_repeats_with_what_lies_in_memory():
     x.fill_(5)
     tape.replay()
     assert twice.tolist() == [10, 10, 10]
+
+
+def test_a_tape_is_cut_around_what_no_graph_can_hold():
+    tape, x, heard = CudaTape(), torch.ones(3, device=GPU), []
+
+    def task() -> Tensor:
+        twice = 2 * x
+        tape.aside(lambda: heard.append(float(twice.sum())))
+        tape.aside(lambda: twice.add_(100))
+        return twice + x
+
+    found = tape.record(task)
+    assert heard == []
+    for value in (3.0, 5.0):
+        x.fill_(value)
+        tape.replay()
+        assert found.tolist() == [3 * value + 100] * 3
+    assert heard == [18.0, 30.0]
+
+
+def test_gradients_averaged_between_recordings_are_those_of_the_whole_step():
+    """A team of one, made to talk as if it were many."""
+    from torch import distributed
+
+    class Talking(Team):
+        def share(self, model: nn.Module) -> None:
+            _average(model, 1)
+
+    distributed.init_process_group(
+        "nccl", init_method="tcp://127.0.0.1:29517", rank=0, world_size=1
+    )
+    try:
+        found = []
+        for kind in (Team, Talking):
+            asked, data = recipe(compile=False, graph=True), load_digits()
+            team = kind(GPU, speed=asked.speed)
+            state = State.fresh(build_denoiser(asked, data), asked.optim, team)
+            losses = [loss for loss, _ in fit(state, data, asked.optim, team)]
+            weights = [p.detach() for p in state.denoiser.parameters()]
+            found.append([torch.stack(losses), *weights])
+        assert all(map(torch.equal, *found)), "a talk changes the step"
+    finally:
+        distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("how", [{}, {"source": DeviceNoise}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import math
 import re
@@ -355,3 +356,23 @@ def test_sampling_is_reproducible_and_ends_without_noise():
     assert torch.equal(make(1), make(1)) and not torch.equal(make(1), make(2))
     last = ddpm(ONES, X, 1, 0, S, lambda: X * math.nan, [])
     assert torch.isfinite(last).all(), "the last step adds noise"
+
+
+PRINTED = ["README.md", "CONTRIBUTING.md"]
+PRINTED += sorted(str(p.relative_to(ROOT)) for p in (ROOT / "chapters").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PRINTED)
+def test_lines_of_python_that_a_page_shows_find_what_they_name(page):
+    """They are not run, for they train and download; but they import what they name."""
+    text = (ROOT / page).read_text("utf-8")
+    known: dict[str, Any] = {**vars(builtins), "MyNetwork": None}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
+        tree = ast.parse(block)
+        for part in tree.body:
+            if isinstance(part, ast.Import | ast.ImportFrom):
+                exec(ast.unparse(part), known)
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        known |= {n.id: None for n in names if isinstance(n.ctx, ast.Store)}
+        strange = {n.id for n in names} - known.keys()
+        assert not strange, f"{page} shows names that it does not import: {strange}"

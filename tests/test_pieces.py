@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from small import python
 
 from ddpm_lit.book.plotting import Picture
 from ddpm_lit.book.tapes import WrittenTape
@@ -34,17 +35,18 @@ from ddpm_lit.book.widgets import (
     tabulate_panel,
     value_at,
 )
-from ddpm_lit.denoiser import check_choice
+from ddpm_lit.data import Dataset
+from ddpm_lit.denoiser import Denoiser, check_choice
 from ddpm_lit.elbo import ElboTerms
 from ddpm_lit.forward import check_same_shape
 from ddpm_lit.machine import Machine, pick_device
-from ddpm_lit.networks.fast import fast_arithmetic
+from ddpm_lit.networks.fast import BitDropout, fast_arithmetic, rounded_factors
 from ddpm_lit.networks.unet import ho_init, repeat_and_convolve
-from ddpm_lit.recipes import Speed, check_settings, setting
+from ddpm_lit.recipes import Optim, Speed, check_settings, setting
 from ddpm_lit.runs import save_loss_curve
 from ddpm_lit.schedules import jump, kept_steps, make_schedule
 from ddpm_lit.tape import CudaTape, aside
-from ddpm_lit.training import seed_of
+from ddpm_lit.training import State, fit, seed_of
 
 
 @pytest.fixture
@@ -292,3 +294,84 @@ def test_the_loss_curve_is_drawn_from_the_metrics(tmp_path):
     save_loss_curve(tmp_path)
     drawn = (tmp_path / "loss.svg").read_bytes()
     assert ElementTree.fromstring(drawn).tag.endswith("svg")
+
+
+ROUNDED = """
+import torch
+from ddpm_lit.data import load_digits
+from ddpm_lit.networks.fast import rounded_factors
+from ddpm_lit.output import draw_images
+from ddpm_lit.recipes import Speed
+from ddpm_lit.runs import build_denoiser
+from ddpm_lit.recipes import preset
+
+{before}
+model = build_denoiser(preset("digits", base_channels=8, groups=4, T=9), load_digits())
+draw_images(model, 1, steps=2)
+places = torch.backends.cuda.matmul, torch.backends.cudnn{conv}
+was = [getattr(place, "{name}") for place in places]
+for asked, found in ((True, {on!r}), (False, {off!r})):
+    with rounded_factors(Speed(tf32=asked), torch.device("cuda")):
+        assert [getattr(place, "{name}") for place in places] == [found] * 2
+    assert [getattr(place, "{name}") for place in places] == was
+with rounded_factors(Speed(tf32=True), torch.device("cpu")):
+    assert [getattr(place, "{name}") for place in places] == was
+print(torch.get_float32_matmul_precision() if "set_float32" in {before!r} else "")
+"""
+OLD = {"name": "allow_tf32", "on": True, "off": False, "conv": ""}
+NEW = {"name": "fp32_precision", "on": "tf32", "off": "ieee", "conv": ".conv"}
+
+
+@pytest.mark.parametrize(
+    "before, names",
+    [
+        ("", OLD),
+        ("torch.set_float32_matmul_precision('medium')", OLD),
+        ("torch.backends.fp32_precision = 'tf32'", NEW),
+        ("torch.backends.cuda.matmul.fp32_precision = 'tf32'", NEW),
+        ("torch.backends.cudnn.conv.fp32_precision = 'ieee'", NEW),
+    ],
+)
+def test_how_factors_are_rounded_is_put_back_in_either_spelling(before, names):
+    with rounded_factors(Speed(tf32=True), torch.device("cpu")):
+        said = python(ROUNDED.format(before=before, **names))
+    assert ("medium" in said) == ("medium" in before)
+
+
+def test_gradients_are_rounded_as_the_machine_wants_and_not_cast():
+    seen = []
+
+    class Watched(Machine):
+        @contextmanager
+        def arithmetic(self):
+            seen.append("forward")
+            yield
+            seen.append("done")
+
+        @contextmanager
+        def backwards(self):
+            seen.append("backward")
+            yield
+            seen.append("done")
+
+    class Line(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, z, t):
+            h = self.w * z
+            h.register_hook(lambda g: seen.append("gradient"))
+            return h
+
+    machine, optim = Watched("cpu"), Optim(train_steps=1, batch_size=4, accumulate=2)
+    model = Denoiser(Line(), make_schedule("cosine", 9), size=(1,))
+    state = State.fresh(model, optim, machine)
+    list(fit(state, Dataset(torch.ones(4, 1)), optim, machine))
+    step = ["forward", "done", "backward", "gradient", "done"]
+    assert seen == 2 * step
+
+
+def test_dropout_may_drop_nearly_everything():
+    h = BitDropout(0.999995)(torch.ones(1000))
+    assert h.isfinite().all() and float(h.count_nonzero()) < 5

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from small import (
     SMALL,
     WORDS,
@@ -40,19 +40,20 @@ from small import (
     tensors,
     wait_for_step,
 )
-from torch import nn
+from torch import Tensor, nn
 
 import ddpm_lit.models as models
 import ddpm_lit.runs as runs
 import ddpm_lit.training as training
 from ddpm_lit.cli import main
-from ddpm_lit.data import load_digits
+from ddpm_lit.data import Dataset, load_digits
+from ddpm_lit.datasets import open_data
 from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.images import save_grid, save_npz
 from ddpm_lit.machine import Machine
 from ddpm_lit.models import save_model, sweep, write_whole
 from ddpm_lit.output import draw_images, make_pictures, write_samples
-from ddpm_lit.recipes import Recipe, preset, presets, recipe_from
+from ddpm_lit.recipes import DataConfig, Recipe, preset, presets, recipe_from
 from ddpm_lit.runs import (
     CHECKPOINT,
     RECIPE,
@@ -948,3 +949,88 @@ def test_a_run_that_ran_apart_is_near(tmp_path):
         go(small(tmp_path / name, subpixel=subpixel, train_steps=10))
     assert 0 < apart(tmp_path / "a", tmp_path / "b") < 1e-3
     assert SMALL["train_steps"] == 40
+
+
+# ------------------------------------------------------------------ of one's own
+
+
+class Any2(nn.Module):
+    """A network for examples of any shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.scale * z
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (2,), (3, 6)])
+def test_examples_that_are_no_pictures_are_trained_on_without_a_sheet(
+    tmp_path, capsys, shape
+):
+    data = Dataset(torch.randn(16, *shape, generator=torch.Generator().manual_seed(0)))
+    model = Denoiser(Any2(), make_schedule("cosine", 20), "v")
+    recipe = small(tmp_path / "run", train_steps=3, samples=4, sample_every=1)
+    assert go(recipe, denoiser=model, data=data).size == shape
+    assert capsys.readouterr().err.count("are no pictures: no samples") == 1
+    assert not list((tmp_path / "run").rglob("*.png"))
+    assert (tmp_path / "run" / "loss.svg").exists()
+
+
+def test_flips_that_the_data_ask_for_are_made(tmp_path, monkeypatch):
+    assert open_data(DataConfig(flips=True)).flips
+    assert not open_data(DataConfig()).flips
+    seen = []
+    real = training.update
+
+    def update(state, working, optim, machine, x, *rest, **cond):
+        seen.append(bool((x[:, :, :, 4:] > 0).any()))
+        return real(state, working, optim, machine, x, *rest, **cond)
+
+    monkeypatch.setattr(training, "update", update)
+    left = torch.zeros(16, 1, 8, 8, dtype=torch.uint8)
+    left[..., :4] = 255
+    go(small(tmp_path / "run", train_steps=2), data=Dataset(left, flips=True))
+    assert seen == [True, True]
+
+
+def test_another_chain_is_not_resumed(tmp_path):
+    for name in ("linear", "cosine"):
+        model = Denoiser(Any2(), make_schedule(name, 10), "v")
+        recipe = small(tmp_path / "run", train_steps=2 if name == "linear" else 4)
+        if name == "linear":
+            go(recipe, denoiser=model)
+    with pytest.raises(ValueError, match="the noise schedule was another"):
+        go(recipe, denoiser=model, resume=True)
+
+
+def test_a_loss_that_is_lost_has_its_name_when_a_sheet_comes_first(tmp_path):
+    recipe = small(
+        tmp_path / "run",
+        learning_rate=1e30,
+        warmup_steps=0,
+        samples=2,
+        sample_every=3,
+        log_every=50,
+        save_every=50,
+    )
+    with pytest.raises(TrainingDiverged, match="near step 3"):
+        go(recipe)
+
+
+def test_a_torn_line_of_metrics_is_passed_over(run):
+    path = Path(run.run.out) / "metrics.jsonl"
+    with open(path, "a") as file:
+        file.write('{"step": 50, "lo')
+    assert read_metrics(run.run.out)["step"] == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("recipe", ["[]", "3", '{"model": 3}'])
+def test_a_checkpoint_whose_recipe_is_none_is_no_traceback(run, recipe):
+    file = Path(run.run.out) / CHECKPOINT
+    with safe_open(file, "pt") as opened:
+        about = {**opened.metadata(), "recipe": recipe}
+    save_file(load_file(file), file, metadata=about)
+    with pytest.raises(ValueError, match="checkpoint"):
+        read_head(file)

@@ -26,11 +26,19 @@ from small import (
     wait_for_step,
 )
 
+import ddpm_lit.cli as cli
 from ddpm_lit.cli import main
 from ddpm_lit.networks.fast import decided
 from ddpm_lit.recipes import Speed
 from ddpm_lit.runs import CHECKPOINT, read_head, read_metrics, train
-from ddpm_lit.team import LAUNCH, Launch, Team, join_team, read_launch
+from ddpm_lit.team import (
+    LAUNCH,
+    Launch,
+    OwnTrouble,
+    Team,
+    join_team,
+    read_launch,
+)
 
 # The settings that it would otherwise ask for, once, and keep in the user's folder.
 ACCELERATE = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
@@ -183,6 +191,88 @@ def test_two_processes_make_the_pictures_of_one(two):
     assert not list(two.glob("*.partial"))
 
 
+GUEST = """
+from torch import distributed
+from ddpm_lit.team import Team, join_team
+
+distributed.init_process_group("gloo")
+with join_team("cpu") as team:
+    assert team.words is not None and team.collect(team.rank) == [0, 1]
+assert Team.words is None and distributed.is_initialized(), "their group is gone"
+distributed.barrier()
+distributed.destroy_process_group()
+"""
+
+
+def test_a_group_that_was_there_is_used_and_stays(tmp_path):
+    script = tmp_path / "guest.py"
+    script.write_text(GUEST)
+    line = [sys.executable, *TEAM, str(script)]
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=300, env=environment()
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+LONELY = """
+import os
+import sys
+import torch
+import ddpm_lit.runs as runs
+from ddpm_lit.cli import main
+
+if os.environ["RANK"] == "1":
+    def lost(*rest, **more):
+        raise RuntimeError("CUDA out of memory")
+    runs.fit = lost
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_what_befalls_one_process_is_told_by_it(tmp_path):
+    script = tmp_path / "lonely.py"
+    script.write_text(LONELY)
+    line = [sys.executable, *TEAM, str(script), "train", *WORDS]
+    line += ["--train-steps=50", f"--out={tmp_path / 'run'}"]
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=300, env=environment()
+    )
+    assert done.returncode != 0
+    assert "ddpm-lit train: rank 1: error: out of memory" in done.stderr, done.stderr
+
+
+def test_a_process_without_a_gpu_says_so_whatever_its_number(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    place = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "2", **MEETING}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", *WORDS[:-2], "--device=cuda", "--out=nowhere"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ddpm-lit train: rank 3: error: process 2 (LOCAL_RANK)")
+
+
+@pytest.mark.parametrize(
+    ("error", "heard"),
+    [(OwnTrouble("mine"), True), (ValueError("ours"), False), (KeyError("k"), True)],
+)
+def test_an_error_of_all_is_told_by_one(monkeypatch, capsys, error, heard):
+    def lost(args):
+        raise error
+
+    monkeypatch.setattr(cli, "run_info", lost)
+    for name, value in {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "2"}.items():
+        monkeypatch.setenv(name, value)
+    for name, value in MEETING.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DDPM_LIT_TRACEBACK", raising=False)
+    try:
+        assert main(["info", "somewhere"]) == 2
+    except KeyError:  # of the program's, and raised again
+        return
+    assert ("rank 2" in capsys.readouterr().err) == heard
+
+
 WORDS_END = """
 import os
 import torch
@@ -231,7 +321,7 @@ from ddpm_lit.networks.unet import UNet
 from ddpm_lit.recipes import Optim, Speed, UNetConfig
 from ddpm_lit.schedules import make_schedule
 from ddpm_lit.tape import Replayed
-from ddpm_lit.team import Team, join_team
+from ddpm_lit.team import Team, _average, join_team
 from ddpm_lit.training import State, fit
 
 
@@ -270,6 +360,16 @@ with join_team("cpu") as me:
     assert all(map(partial(torch.allclose, atol=1e-3), shared, turned))
     theirs = me.collect([p.clone() for p in taped[1:]])
     assert all(map(torch.equal, *theirs)), "the weights part"
+    # Each process uses another layer, and has counted something else.
+    two = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1, bias=False)})
+    two.register_buffer("count", torch.tensor(me.rank + 5))
+    with torch.no_grad():
+        for p in two.parameters():
+            p.fill_(1)
+    two["ab"[me.rank]](torch.tensor([10.0 + 90 * me.rank])).sum().backward()
+    _average(two, 2)
+    assert [float(p.grad) for p in two.parameters()] == [5, 0.5, 50], "grads are mixed"
+    assert int(two.count) == 5
 """
 
 

@@ -135,6 +135,9 @@ def bibliography_problems(chapters: list[Chapter]) -> list[str]:
         if entry[1] in keys:
             problems.append(f"{where}: {entry[1]} is there twice")
         keys.add(entry[1])
+        named = re.search(r"author\s*= \{(.*) and others\}", entry[0])
+        if named and named[1].count(" and ") < 2:  # else cited as "One & others"
+            problems.append(f"{where}: {entry[1]} names too few authors before others")
         at = entry.end()
     for chapter in chapters:
         for match in CITATION.finditer(chapter.text):

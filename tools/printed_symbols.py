@@ -2134,7 +2134,8 @@ def drawn_unevenly(w: World) -> Symbols:
     steps = w.package.StepSampler(w.T, 2)
     for row in losses:
         steps.update(torch.arange(1, w.T + 1), row)
-    table = [None, *steps.odds]
+    # A thousandth stays uniform.
+    table = [None, *((steps.odds - 0.001 / w.T) / 0.999)]
     return {"p": table, "M": [None, *losses.square().mean(0)]}
 
 
@@ -2661,7 +2662,7 @@ def gains(w: World) -> Symbols:
         (h + a * (pairs[0] * pairs[1]).sum()).cos().backward()
     both, gain = list(pairs.detach()), list(pairs.grad)
     named = {"w": list(both[0]), "c": list(both[1]), "a": a, "\\delta": h.grad}
-    return {**named, "\\hatw": list(gain[0]), "\\hatc": list(gain[1])}
+    return {**named, "\\barw": list(gain[0]), "\\barc": list(gain[1])}
 
 
 # ---------------------------------------------------------------------- chapter 17

@@ -150,8 +150,9 @@ VIEWS: dict[str, dict[str, Any]] = {
         "handles": {"x": (-0.6, 0.9)},
     },
     "posterior": {
-        "alt": "Two large discs that overlap, and a smaller disc between their "
-        "middles: the posterior.",
+        "alt": "A large pale disc, the kernel, and at its edge two small discs that "
+        "nearly cover each other: where the step came from, and the posterior, a "
+        "little nearer to the large one's middle.",
         "says": "Before step {t} it was about ({mean_1:.2f}, {mean_2:.2f}), give or "
         "take {deviation:.2f}.",
         "legend": ["where the step came from", "kernel at t-1, given x", "posterior"],

@@ -38,6 +38,7 @@ __all__ = [
     "plain_attention",
     "plain_group_norm",
     "quicken",
+    "rounded_factors",
     "subpixel_upsample",
 ]
 
@@ -115,7 +116,7 @@ class BitDropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p, self.dropped = p, round(p * 2**16)
+        self.p, self.dropped = p, min(round(p * 2**16), 2**16 - 1)
 
     def forward(self, h: Tensor) -> Tensor:
         if not self.training or self.dropped == 0:
@@ -244,15 +245,44 @@ def fast_arithmetic(speed: Speed, device: torch.device) -> Iterator[None]:
 
     Explained in appendix B, The same numbers for less work.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    if device.type == "cuda":
-        matmul.allow_tf32 = cudnn.allow_tf32 = bool(speed.tf32)
+    with (
+        rounded_factors(speed, device),
+        torch.autocast(device.type, torch.bfloat16, enabled=bool(speed.autocast)),
+    ):
+        yield
+
+
+@contextmanager
+def rounded_factors(speed: Speed, device: torch.device) -> Iterator[None]:
+    """tf32 within, as `speed` wants it, for gradients too; put back afterwards.
+
+    Explained in appendix B, The same numbers for less work.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bool(speed.autocast)):
-            yield
+        before: Any = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+        wanted: Any = "high" if speed.tf32 else "highest", bool(speed.tf32)
+        newer = False
+    except RuntimeError:  # the caller uses the newer names, and they do not mix
+        before = matmul.fp32_precision, cudnn.conv.fp32_precision
+        wanted, newer = ("tf32" if speed.tf32 else "ieee",) * 2, True
+
+    def put(pair: tuple[Any, Any]) -> None:
+        if newer:
+            matmul.fp32_precision, cudnn.conv.fp32_precision = pair
+        else:
+            torch.set_float32_matmul_precision(pair[0])
+            cudnn.allow_tf32 = pair[1]
+
+    put(wanted)
+    try:
+        yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        put(before)
 
 
 # chapters/81-faster.md

@@ -78,8 +78,8 @@ class Prior(nn.Module):
         if context.shape[1] != c.tokens:
             raise ValueError(f"{context.shape[1]} tokens; this prior reads {c.tokens}")
         waves = time_embedding(t - 1, c.inside, shift=0, cosine_first=True)
-        four = [self.from_text(vector), self.time(waves.to(z.dtype)), self.from_z(z)]
-        row = [part[:, None] for part in four] + [self.empty.expand(len(z), -1, -1)]
+        parts = [self.from_text(vector), self.time(waves.to(z.dtype)), self.from_z(z)]
+        row = [part[:, None] for part in parts] + [self.empty.expand(len(z), -1, -1)]
         h = torch.cat([self.from_tokens(context), *row], dim=1) + self.places
         mask = no_looking_ahead(h.shape[1], h)[None].expand(len(z), -1, -1)
         if keep is not None:

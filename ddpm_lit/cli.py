@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
@@ -162,6 +162,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument(
         "--recipe", metavar="FILE", help="recipe.json, or the run, to do again"
+    )
+    start.add_argument(
+        "--from",
+        dest="begin",
+        metavar="MODEL",
+        help=f"begin with its network and weights: a {MODEL_HELP}",
     )
     start.add_argument(
         "--resume", action="store_true", help="continue the run in --out"
@@ -412,11 +418,15 @@ def run_train(args: argparse.Namespace) -> None:
     from ddpm_lit.team import join_team
 
     with join_team(args.device or "auto") as team:
+        begun = team.in_turns(partial(_begun, args)) if args.begin else None
         recipe, data = _recipe(args, team)
+        if begun:
+            recipe = replace(recipe, model=begun.net.config)
         if data is not None and team.speaks:
             _tell_choice(recipe, data)
         train(
             recipe,
+            denoiser=begun,
             data=data,
             resume=args.resume,
             overwrite=args.overwrite,
@@ -425,6 +435,38 @@ def run_train(args: argparse.Namespace) -> None:
         if team.speaks:
             made = ", samples.png" if recipe.run.samples else ""
             print(f"wrote {recipe.run.out}/checkpoint.safetensors, metrics.jsonl{made}")
+
+
+def _begun(args: argparse.Namespace) -> "Denoiser":
+    """The model that --from names; sets the options that follow from it."""
+    from ddpm_lit.hub import load_model
+    from ddpm_lit.networks.unet import UNet
+    from ddpm_lit.recipes import Diffusion, UNetConfig
+
+    if args.resume:
+        raise ValueError("--from begins a run and --resume goes on with one; choose")
+    for each in (*fields(UNetConfig), *fields(Diffusion)):
+        if getattr(args, each.name, None) is not None:
+            option = each.name.replace("_", "-")
+            raise ValueError(f"--{option} is that of {args.begin}; leave it out")
+    model = load_model(args.begin)
+    if not isinstance(model.net, UNet) or len(model.size) != 3:
+        kind = type(model.net).__name__
+        raise ValueError(f"{args.begin} is a {kind}; --from takes a U-Net for pictures")
+    channels, height, _ = model.size
+    follows: dict[str, Any] = {
+        "size": height,
+        "colours": "grey" if channels == 1 else "rgb",
+    }
+    if "label" in model.conditions:
+        follows["labels"] = True
+    kind, factor = _shown(model)
+    if kind in ("holes", "smaller"):
+        follows |= {"fill": True} if kind == "holes" else {"enlarge": factor}
+    for name, value in follows.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return model
 
 
 def _tell_choice(recipe: "Recipe", data: "Dataset") -> None:

@@ -78,7 +78,7 @@ def pick_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name.partition(":")[0] == "meta":
-        raise ValueError("device 'meta' holds no numbers; choose cpu or a GPU")
+        raise ValueError(f"device {name!r} holds no numbers; choose cpu or a GPU")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

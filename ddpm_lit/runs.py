@@ -41,7 +41,7 @@ from ddpm_lit.networks.fast import quicken
 from ddpm_lit.networks.unet import UNet, build_unet
 from ddpm_lit.output import draw_images
 from ddpm_lit.recipes import Diffusion, Lesson, Recipe, recipe_from
-from ddpm_lit.schedules import make_schedule
+from ddpm_lit.schedules import NoiseSchedule, make_schedule
 from ddpm_lit.team import Team, join_team
 from ddpm_lit.training import (
     Batch,
@@ -541,9 +541,14 @@ def train(
             raise ValueError(f"the data set {data.name} is empty")
         flips = data.flips or recipe.data.flips
         data = _placed(replace(data, flips=flips), team)
-        model = build_denoiser(recipe, data) if denoiser is None else denoiser
+        if denoiser is None:
+            model = build_denoiser(recipe, data)
+        else:
+            model = _fitting(denoiser, data, recipe.lesson)
         lesson = prepare or lesson_of(recipe, model)
-        return _train(recipe, model, data, team, resume, overwrite, progress, lesson)
+        own = denoiser is not None
+        how = resume, overwrite, progress
+        return _train(recipe, model, data, team, lesson, own, *how)
 
 
 def _train(
@@ -551,14 +556,14 @@ def _train(
     model: Denoiser,
     data: Dataset,
     team: Team,
+    lesson: Prepare | None,
+    own: bool,
     resume: bool,
     overwrite: bool,
     progress: bool,
-    lesson: Prepare | None,
 ) -> Denoiser:
     """Train a denoiser on data, in a folder; signals wait for the end of a step."""
     with catch_signals() as asked:
-        model.size = model.size or data.shape
         recipe, fused = _as_it_is(recipe, model), team.speed.fused_adam
         pictures = len(data.shape) == 3 and data.shape[0] in (1, 3)
         if recipe.run.samples and not pictures:
@@ -574,7 +579,11 @@ def _train(
         opened = partial(run.open, recipe, data.identity, resume, overwrite)
         try:
             if team.together(opened):
-                restore_state(state, *team.together(partial(_saved, run)))
+                named, step = team.together(partial(_saved, run))
+                if not own:  # the run may have begun with a model of another schedule
+                    chain = NoiseSchedule(named["betas"].double())
+                    model.schedule = state.ema.model.schedule = chain
+                restore_state(state, named, step)
                 team.together(partial(keep_metrics, run.folder, state.step))
             if board and team.speaks:
                 logs = str(run.folder / "tensorboard")
@@ -589,6 +598,26 @@ def _train(
         finally:
             run.close()
         return state.ema.model
+
+
+def _fitting(model: Denoiser, data: Dataset, lesson: Lesson) -> Denoiser:
+    """A denoiser of one's own, when it is one for such data; else ValueError."""
+    model.size = model.size or data.shape
+    if model.size != data.shape:
+        raise ValueError(
+            f"the denoiser is for examples of shape {model.size}, and those of "
+            f"{data.name} have {data.shape}"
+        )
+    config: Any = getattr(model.net, "config", None)
+    label = data.cond.get("label")
+    if lesson.labels and label is None:
+        raise ValueError(f"{data.name} has no labels to tell; train without labels")
+    if "label" in model.conditions and config and label is not None:
+        names = config.label_names, data.label_names
+        if int(label.max()) >= config.classes or (all(names) and names[0] != names[1]):
+            known = ", ".join(config.label_names) or f"0..{config.classes - 1}"
+            raise ValueError(f"{data.name} has other labels than {known}")
+    return model
 
 
 def build_denoiser(recipe: Recipe, data: Dataset) -> Denoiser:

@@ -50,10 +50,12 @@ from ddpm_lit.cli import (
     run_upscale,
 )
 from ddpm_lit.data import load_digits
+from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.guidance import between
 from ddpm_lit.inpainting import filled, resampled
 from ddpm_lit.machine import Machine
 from ddpm_lit.models import WEIGHTS, read_model, save_model
+from ddpm_lit.networks.unet import UNet, build_unet
 from ddpm_lit.output import (
     JOB,
     DeviceNoise,
@@ -76,6 +78,7 @@ from ddpm_lit.runs import (
     train,
 )
 from ddpm_lit.samplers import ddim, ddpm
+from ddpm_lit.schedules import make_schedule
 from ddpm_lit.team import Launch, Team
 from ddpm_lit.training import State, fit
 
@@ -897,3 +900,68 @@ def test_noise_of_a_device_is_shared_out_in_whole_parts(trained):
         for numbers, pictures in make_pictures(model, mine, team=team, **how):
             found[list(numbers)] = pictures
     assert torch.equal(found, whole) and drawn == [2, 1]
+
+
+# ------------------------------------------------------------------ begin with a model
+
+
+def test_a_training_begins_with_a_model_and_goes_on_with_its_chain(tmp_path):
+    """The model has another network, schedule and objective than the recipe."""
+    net = UNet(UNetConfig(base_channels=12, channel_multipliers=(1,), groups=3))
+    chain = make_schedule("linear", 30)
+    start = save_model(Denoiser(net, chain, "v", size=(1, 8, 8)), tmp_path / "start")
+    words = [word for word in WORDS if word[:3] not in ("--b", "--g", "--T")]
+    out = f"--out={tmp_path / 'run'}"
+    words += ["--batch-size=8", "--learning-rate=1e-9", out]
+    assert main(["train", f"--from={start}", "--train-steps=2", *words]) == 0
+    found = read_run(tmp_path / "run")
+    assert (found.objective, found.schedule.T) == ("v", 30)
+    assert torch.allclose(found.schedule.beta, chain.beta)
+    for mine, theirs in zip(found.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+    assert main(["train", "--resume", "--train-steps=4", *words]) == 0
+    again = read_run(tmp_path / "run")
+    assert read_head(tmp_path / "run" / CHECKPOINT).step == 4
+    assert torch.equal(again.schedule.beta, found.schedule.beta)
+
+
+def test_pictures_and_lesson_follow_the_model_that_one_begins_with(tmp_path, capsys):
+    folder = tmp_path / "pets"
+    for name in ("cat", "dog"):
+        for i in range(4):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            picture = np.full((20, 30, 3), 40 * i + 9 * len(name), np.uint8)
+            Image.fromarray(picture).save(folder / name / f"{i}.png")
+    config = UNetConfig(
+        base_channels=8, groups=4, classes=2, label_names=("cat", "dog"), in_channels=3
+    )
+    model = Denoiser(
+        build_unet(config), make_schedule("cosine", 20), "v", size=(3, 8, 8)
+    )
+    start = save_model(model, tmp_path / "start")
+    out = f"--out={tmp_path / 'run'}"
+    words = ["train", f"--from={start}", "--train-steps=2", "--batch-size=4"]
+    words += ["--samples=0", "--device=cpu", "--no-tensorboard", "--quiet"]
+    assert main([*words, f"--data=folder:{folder}", out]) == 0
+    recipe = read_recipe(tmp_path / "run")
+    assert (recipe.data.size, recipe.lesson.labels) == (8, True)
+    assert recipe.model == config
+    (folder / "dog").rename(folder / "cow")
+
+    def last_line(*more: str) -> str:
+        capsys.readouterr()
+        assert main([*words, *more, f"{out}2"]) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert "other labels than cat, dog" in last_line(f"--data=folder:{folder}")
+    line = last_line("--data=digits", "--size=16")
+    assert "(3, 8, 8)" in line and "(3, 16, 16)" in line
+    for more, said in (
+        (["--base-channels=8"], "--base-channels is that of"),
+        (["--T=7"], "--T is that of"),
+        (["--resume"], "--resume goes on"),
+    ):
+        assert said in last_line(f"--data=folder:{folder}", *more)
+    assert not (tmp_path / "run2").exists()
+    line = refusal(capsys, "train", f"--from={tmp_path / 'none'}", f"{out}2")
+    assert "none" in line

@@ -657,6 +657,7 @@ def test_diffusers_opens_and_samples_what_we_write(tmp_path, steps):
         ("attention_head_dim", 0),
         ("attn_norm_num_groups", 4),
         ("out_channels", 9),
+        ("in_channels", 0),
         ("down_block_types", ["SkipDownBlock2D", "DownBlock2D"]),
         ("down_block_types", ["DownBlock2D"]),
         ("up_block_types", ["AttnUpBlock2D", "UpBlock2D"]),

@@ -293,6 +293,8 @@ PIXELS = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
         (lambda: UNetConfig(groups=0), "groups = 0 must be at least 1"),
         (lambda: UNetConfig(base_channels=2, groups=1), "base_channels = 2 must be"),
         (lambda: UNetConfig(channel_multipliers=()), "channel_multipliers is empty"),
+        (lambda: UNetConfig(channel_multipliers=(1e308,)), "is no whole number"),
+        (lambda: UNetConfig(shown="smaller"), "smaller:N has a number above 1"),
         (lambda: UNetConfig(attention_levels=(7,)), "must lie in 0..1"),
         (lambda: UNetConfig(dropout=math.nan), "dropout = nan must be a finite number"),
         (lambda: save_grid(PIXELS[:0], "a.png"), "0 images"),

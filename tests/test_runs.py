@@ -184,6 +184,7 @@ def test_no_field_takes_a_value_of_another_kind(name, kind):
         {"variance": "gamma"},
         {"device": "abacus"},
         {"device": "meta"},
+        {"device": "meta:0"},
         {"out": " "},
         {"data": "cats"},
         {"seed": 2**63},

@@ -101,11 +101,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 MODEL_HELP = "folder of a run or of a model, hub:OWNER/MODEL or book:fashion"
-# What data, objective and lesson say.
+# What data, objective and lesson say, or another option.
 DERIVED = (
     *("in_channels", "learn_variance"),
     *("classes", "label_names", "null_label"),
     *("image_channels", "levels", "shown"),
+    "begin",  # called --from
 )
 
 
@@ -380,11 +381,8 @@ def _recipe(args: argparse.Namespace, team: "Team") -> "tuple[Recipe, Dataset | 
     out = Path(args.out or base.run.out).expanduser()
     begun = holds_run(out) or (out / RECIPE).exists()
     if args.resume and begun and not args.recipe:
-        found = read_recipe(out)
-        if args.preset and (base.data.data, base.lesson) != (
-            found.data.data,
-            found.lesson,
-        ):
+        found, asked = read_recipe(out), base.changed(**given)
+        if args.preset and asked.data.data != found.data.data:
             raise ValueError(
                 f"{out} holds a run on {found.data.data}, which is not preset "
                 f"{args.preset}; leave --preset out, or give another --out"
@@ -414,12 +412,15 @@ def run_train(args: argparse.Namespace) -> None:
 
     Explained in appendix H, The command line.
     """
-    from ddpm_lit.runs import train
+    from ddpm_lit.runs import holds_run, train
     from ddpm_lit.team import join_team
 
     with join_team(args.device or "auto") as team:
         begun = team.in_turns(partial(_begun, args)) if args.begin else None
         recipe, data = _recipe(args, team)
+        name, goes_on = recipe.run.begin, args.resume and holds_run(recipe.run.out)
+        if name and not begun and not goes_on:  # a recipe that is done again
+            begun = team.in_turns(partial(_to_begin_with, name))
         if begun:
             recipe = replace(recipe, model=begun.net.config)
         if data is not None and team.speaks:
@@ -439,8 +440,6 @@ def run_train(args: argparse.Namespace) -> None:
 
 def _begun(args: argparse.Namespace) -> "Denoiser":
     """The model that --from names; sets the options that follow from it."""
-    from ddpm_lit.hub import load_model
-    from ddpm_lit.networks.unet import UNet
     from ddpm_lit.recipes import Diffusion, UNetConfig
 
     if args.resume:
@@ -449,10 +448,7 @@ def _begun(args: argparse.Namespace) -> "Denoiser":
         if getattr(args, each.name, None) is not None:
             option = each.name.replace("_", "-")
             raise ValueError(f"--{option} is that of {args.begin}; leave it out")
-    model = load_model(args.begin)
-    if not isinstance(model.net, UNet) or len(model.size) != 3:
-        kind = type(model.net).__name__
-        raise ValueError(f"{args.begin} is a {kind}; --from takes a U-Net for pictures")
+    model = _to_begin_with(args.begin)
     channels, height, _ = model.size
     follows: dict[str, Any] = {
         "size": height,
@@ -466,6 +462,25 @@ def _begun(args: argparse.Namespace) -> "Denoiser":
     for name, value in follows.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    return model
+
+
+def _to_begin_with(name: str) -> "Denoiser":
+    """A model that can be trained by a recipe; ValueError for another."""
+    from ddpm_lit.hub import load_model
+    from ddpm_lit.networks.unet import UNet
+    from ddpm_lit.recipes import UNetConfig
+
+    model = load_model(name)
+    if not isinstance(model.net, UNet) or not isinstance(model.net.config, UNetConfig):
+        kind = type(model.net).__name__
+        raise ValueError(
+            f"{name} is a {kind}; a recipe begins with a U-Net of pictures"
+        )
+    if strange := {*model.conditions} - {"label", "image"}:
+        raise ValueError(
+            f"{name} must be told {', '.join(strange)}; train it in Python"
+        )
     return model
 
 

@@ -67,8 +67,10 @@ def level_log_prob(x: Tensor, mean: Tensor, variance: Tensor, levels: int) -> Te
     # In the right tail both values of Phi are nearly 1; mirror, so that none is lost.
     flip = (lower + upper) > 0
     low, high = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
-    most = torch.special.log_ndtr(high)  # logarithms reach any tail
-    return most + torch.log(-torch.expm1(torch.special.log_ndtr(low) - most))
+    limits = torch.finfo(variance.dtype)  # logarithms reach any tail, but no infinity
+    most = torch.special.log_ndtr(high).clamp(min=limits.min)
+    share = -torch.expm1(torch.special.log_ndtr(low) - most)
+    return most + share.clamp(min=limits.tiny).log()
 
 
 # chapters/06-noise-prediction.md

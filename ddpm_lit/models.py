@@ -48,9 +48,12 @@ def unwrapped(net: Any) -> Any:
 
     Explained in chapter 8, Training.
     """
-    for name in ("_orig_mod", "module", "_orig_mod"):
-        net = getattr(net, name, net)
+    while hasattr(net, "_orig_mod") or isinstance(net, _WRAPPERS):
+        net = net._orig_mod if hasattr(net, "_orig_mod") else net.module
     return net
+
+
+_WRAPPERS = nn.DataParallel, nn.parallel.DistributedDataParallel
 
 
 def in_own_memory(named: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -171,7 +174,7 @@ def save_model(model: Denoiser, folder: str | Path) -> Path:
     Explained in chapter 8, Training.
     """
     folder = Path(folder).expanduser()
-    others = {p.name for p in folder.glob("*") if not p.match(f"{WEIGHTS}.*.partial")}
+    others = {p.name for p in folder.glob("*") if p.suffix != ".partial"}
     if others := others - {CONFIG, WEIGHTS}:
         found = min(others)
         raise FileExistsError(f"{folder} holds {found}; give a folder of its own")

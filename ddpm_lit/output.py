@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def make_pictures(
     working = _working(model, team)
     sampler = sampler or partial(ddpm, variance=model.variance)
     bar = tqdm(total=len(numbers), unit="image", disable=None if progress else True)
-    with bar, _at_rest(model):
+    with bar:
         for start in range(0, len(numbers), batch_size):
             part = numbers[start : start + batch_size]
             made_of = [
@@ -109,7 +109,7 @@ def make_pictures(
             noise = source(seed, made_of, model.size, team.device)
             how: dict[str, Any] = {"steps": steps, "sampler": sampler, "noise": noise}
             like = torch.empty((len(made_of), *model.size), device="meta")
-            with team.threads(model.net, like):
+            with team.threads(model.net, like), _at_rest(model):
                 made = way(predict, model.schedule, **how)
             yield part, to_uint8(made[: len(part)]).cpu()
             bar.update(len(part))
@@ -123,12 +123,13 @@ def _missing(team: Team, count: int, usual: int) -> int:
 @contextmanager
 def _at_rest(model: Denoiser) -> Iterator[None]:
     """Nothing is dropped within, though the model may be in training."""
-    before = model.training
+    before = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(before)
+        for part, was in before:
+            part.training = was
 
 
 def _working(model: Denoiser, team: Team) -> Any:
@@ -254,8 +255,8 @@ def _share_of(wanted: Sequence[int], team: Team, how: dict[str, Any]) -> Sequenc
     if how.get("source", Noise) is not DeviceNoise:
         return wanted[team.rank :: team.size]
     # It draws for whole parts, so those stay together.
-    parts = sorted({i // PART for i in wanted})[team.rank :: team.size]
-    return [i for i in wanted if i // PART in {*parts}]
+    mine = {*sorted({i // PART for i in wanted})[team.rank :: team.size]}
+    return [i for i in wanted if i // PART in mine]
 
 
 def missing_pictures(path: Path, count: int, job: dict[str, Any]) -> list[int]:
@@ -360,29 +361,46 @@ def _kind(model: Denoiser) -> str:
     return torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
 
 
-def _described(name: str, function: Any) -> dict[str, Any]:
-    """A function, or a partial one with what it was given, in words and numbers."""
+def _described(name: str, function: Any, above: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """A function, and what it was given or made with, in words and numbers."""
     called = getattr(function, "func", function)
     found = {name: getattr(called, "__name__", type(called).__name__)}
     given = {f"{name}.{i}": v for i, v in enumerate(getattr(function, "args", ()))}
     given |= getattr(function, "keywords", {})
-    # What a function within a function has seen, where it was made.
-    seen = getattr(getattr(called, "__code__", None), "co_freevars", ())
-    cells = zip(seen, getattr(called, "__closure__", None) or (), strict=True)
-    given |= {f"{name}.{key}": cell.cell_contents for key, cell in cells}
+    given |= {f"{name}.{key}": value for key, value in _held(called).items()}
     for key, value in given.items():
-        if isinstance(value, NoiseSchedule):
-            value = value.beta
-        if isinstance(value, nn.Module):
-            value = _digest(value.state_dict())
-        elif isinstance(value, Tensor):
-            value = _digest({key: value})
-        if callable(value):
-            found |= _described(key, value) if value is not called else {}
-        else:
-            plain = isinstance(value, str | int | float | list | tuple | None)
-            found[key] = value if plain else type(value).__name__
+        if not callable(value) or isinstance(value, nn.Module):
+            found[key] = _in_words(value)
+        elif all(value is not each for each in (*above, called)):
+            found |= _described(key, value, (*above, called))
     return found
+
+
+def _held(called: Any) -> dict[str, Any]:
+    """What a function has seen where it was made, or an object has; no memories."""
+    found = {} if hasattr(called, "__name__") else dict(getattr(called, "__dict__", {}))
+    seen = getattr(getattr(called, "__code__", None), "co_freevars", ())
+    for name, cell in zip(
+        seen, getattr(called, "__closure__", None) or (), strict=True
+    ):
+        with suppress(ValueError):  # a cell that is still empty
+            found[name] = cell.cell_contents
+    return {k: v for k, v in found.items() if not isinstance(v, list | dict | set)}
+
+
+def _in_words(value: Any) -> Any:
+    """A value as JSON has it: tensors by their hash, other things by their kind."""
+    if isinstance(value, NoiseSchedule):
+        value = value.beta
+    if isinstance(value, nn.Module):
+        return _digest(value.state_dict())
+    if isinstance(value, Tensor):
+        return _digest({"": value})
+    if isinstance(value, list | tuple):
+        return [_in_words(each) for each in value]
+    if isinstance(value, str | int | float | None):
+        return value
+    return getattr(value, "__name__", type(value).__name__)
 
 
 def _digest(named: dict[str, Tensor]) -> str:

@@ -406,6 +406,7 @@ class RunConfig:
     """
 
     out: str = setting("runs/digits", "folder of the run")
+    begin: str = setting("", "model whose network and weights it begins with")
     device: str = setting("auto", "auto, cpu, cuda, mps, ...")
     save_every: int = setting(500, "steps between checkpoints", least=1)
     keep: int = setting(3, "checkpoints kept", least=1)

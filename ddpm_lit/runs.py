@@ -38,7 +38,7 @@ from ddpm_lit.models import (
     write_whole,
 )
 from ddpm_lit.networks.fast import quicken
-from ddpm_lit.networks.unet import UNet, build_unet
+from ddpm_lit.networks.unet import NETWORKS, UNet, build_unet
 from ddpm_lit.output import draw_images
 from ddpm_lit.recipes import Diffusion, Lesson, Recipe, recipe_from
 from ddpm_lit.schedules import NoiseSchedule, make_schedule
@@ -541,14 +541,10 @@ def train(
             raise ValueError(f"the data set {data.name} is empty")
         flips = data.flips or recipe.data.flips
         data = _placed(replace(data, flips=flips), team)
-        if denoiser is None:
-            model = build_denoiser(recipe, data)
-        else:
-            model = _fitting(denoiser, data, recipe.lesson)
+        model = denoiser or _first(recipe, data, team, resume)
+        _check_fits(model, data, recipe.lesson if prepare is None else Lesson())
         lesson = prepare or lesson_of(recipe, model)
-        own = denoiser is not None
-        how = resume, overwrite, progress
-        return _train(recipe, model, data, team, lesson, own, *how)
+        return _train(recipe, model, data, team, resume, overwrite, progress, lesson)
 
 
 def _train(
@@ -556,11 +552,10 @@ def _train(
     model: Denoiser,
     data: Dataset,
     team: Team,
-    lesson: Prepare | None,
-    own: bool,
     resume: bool,
     overwrite: bool,
     progress: bool,
+    lesson: Prepare | None,
 ) -> Denoiser:
     """Train a denoiser on data, in a folder; signals wait for the end of a step."""
     with catch_signals() as asked:
@@ -579,11 +574,7 @@ def _train(
         opened = partial(run.open, recipe, data.identity, resume, overwrite)
         try:
             if team.together(opened):
-                named, step = team.together(partial(_saved, run))
-                if not own:  # the run may have begun with a model of another schedule
-                    chain = NoiseSchedule(named["betas"].double())
-                    model.schedule = state.ema.model.schedule = chain
-                restore_state(state, named, step)
+                restore_state(state, *team.together(partial(_saved, run)))
                 team.together(partial(keep_metrics, run.folder, state.step))
             if board and team.speaks:
                 logs = str(run.folder / "tensorboard")
@@ -600,24 +591,50 @@ def _train(
         return state.ema.model
 
 
-def _fitting(model: Denoiser, data: Dataset, lesson: Lesson) -> Denoiser:
-    """A denoiser of one's own, when it is one for such data; else ValueError."""
+def _first(recipe: Recipe, data: Dataset, team: Team, resume: bool) -> Denoiser:
+    """The denoiser that a recipe describes, or that its run began with."""
+    name, run = recipe.run.begin, Run(recipe.run.out)
+    if not name:
+        return build_denoiser(recipe, data)
+    if not (resume and team.together(run.checkpoints)):
+        raise ValueError(
+            f"it begins with {name}: give load_model({name!r}) as denoiser"
+        )
+    about, betas = team.together(partial(_described, run))
+    with drawn_from(0, torch.device("cpu")):  # its weights are still to come
+        kind = NETWORKS[about["network"]]
+        net = kind(kind.Config(**about["model"]))
+    d, size = recipe.diffusion, tuple(about["size"])
+    how: dict[str, Any] = {"size": size, "variance": d.samples_with, "clip": d.clip}
+    return Denoiser(net, NoiseSchedule(betas), about["objective"], **how)
+
+
+def _described(run: Run) -> tuple[dict[str, Any], Tensor]:
+    """What the newest whole checkpoint says of its denoiser, and its betas."""
+    file = run.newest()
+    return read_head(file).about, read_tensors(file, "betas")["betas"]
+
+
+def _check_fits(model: Denoiser, data: Dataset, lesson: Lesson) -> None:
+    """Raise ValueError for a denoiser of other data than these."""
     model.size = model.size or data.shape
     if model.size != data.shape:
         raise ValueError(
             f"the denoiser is for examples of shape {model.size}, and those of "
             f"{data.name} have {data.shape}"
         )
-    config: Any = getattr(model.net, "config", None)
     label = data.cond.get("label")
     if lesson.labels and label is None:
-        raise ValueError(f"{data.name} has no labels to tell; train without labels")
-    if "label" in model.conditions and config and label is not None:
-        names = config.label_names, data.label_names
-        if int(label.max()) >= config.classes or (all(names) and names[0] != names[1]):
-            known = ", ".join(config.label_names) or f"0..{config.classes - 1}"
-            raise ValueError(f"{data.name} has other labels than {known}")
-    return model
+        raise ValueError(
+            f"{data.name} has no labels to tell; a folder needs a sub-folder for each"
+        )
+    config: Any = getattr(model.net, "config", None)
+    if label is None or not (isinstance(model.net, UNet) and config.classes):
+        return
+    names = config.label_names, data.label_names
+    if int(label.max()) >= config.classes or (all(names) and names[0] != names[1]):
+        known = ", ".join(config.label_names) or f"0..{config.classes - 1}"
+        raise ValueError(f"{data.name} has other labels than {known}")
 
 
 def build_denoiser(recipe: Recipe, data: Dataset) -> Denoiser:

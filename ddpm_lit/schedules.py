@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from operator import index
 
 import torch
 from torch import Tensor
@@ -243,10 +243,12 @@ def kept_steps(
         if not steps or not falling or any(n != int(n) for n in steps):
             raise ValueError(f"steps {list(steps)} do not fall from {top} to 1")
         return [*map(int, steps), 0]
-    count: Any = top if steps is None else steps
-    if not hasattr(count, "__index__") or not 1 <= count <= top:
-        raise ValueError(f"steps = {count} is not a whole number in 1..{top}")
-    count = int(count)
+    try:
+        count = index(top if steps is None else steps)
+    except TypeError:
+        count = 0
+    if not 1 <= count <= top:
+        raise ValueError(f"steps = {steps} is not a whole number in 1..{top}")
     return [round(top - k * (top / count)) for k in range(count)] + [0]
 
 

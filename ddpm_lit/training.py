@@ -209,7 +209,8 @@ class EMA:
 
         They are looked up once: to walk through a network takes longer than to average.
         """
-        first = next(model.parameters(), None)  # another when weights were exchanged
+        # Another when all weights were exchanged, as `load_state_dict` can.
+        first = next(model.parameters(), None)
         now = self.model, model, first
         if [*map(id, self.followed[:3])] != [*map(id, now)]:
             averages, new = list(self.model.parameters()), list(model.parameters())

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -842,6 +842,8 @@ def test_a_preset_of_other_data_does_not_go_on_with_a_run(tmp_path, capsys):
     assert "holds a run on digits" in line and "mnist" in line
     words = ["--preset=digits", "--resume", "--train-steps=3", *WORDS, out]
     assert main(["train", *words]) == 0
+    words = ["--preset=digits", "--labels", "--train-steps=2", *WORDS, f"{out}2"]
+    assert main(["train", *words]) == main(["train", *words, "--resume"]) == 0
 
 
 def test_numbers_that_are_none_and_a_picture_over_itself_are_refused(
@@ -881,11 +883,37 @@ def test_a_job_tells_what_its_functions_have_seen(tmp_path, trained):
     differ(sampler=(filled(ddpm, known, mask), filled(ddpm, known + 1, mask)))
     tells = [partial(scaled, between(scale, 0, 9)) for scale in (3.0, 9.0)]
     differ(tell=tells)
+    differ(tell=[partial(scaled, 1, size=(k, 2)) for k in (1, 2)])
+    differ(tell=[partial(scaled, [torch.full((2,), k)]) for k in (1.0, 2.0)])
+    differ(tell=[Scaled(3.0), Scaled(9.0)])
+
+    def again(model: Any, **cond: Any) -> Any:
+        past.append(1)  # a memory is no part of the job
+        return again and partial(model, **cond)
+
+    past: list[int] = []
+    for count, made in ((1, 1), (2, 1)):
+        found = write_samples(model, count, tmp_path / "m", team, steps=2, tell=again)
+        assert found == made and past
+    late = lambda model, **cond: unknown and partial(model, **cond)  # noqa: E731
+    with pytest.raises(NameError):
+        write_samples(model, 1, tmp_path / "late.png", team, steps=2, tell=late)
+    unknown = True
 
 
-def scaled(scale: Any, model: Any, **cond: Any) -> Any:
+def scaled(scale: Any, model: Any, size: Any = None, **cond: Any) -> Any:
     """A way to tell that is given its scale by place."""
     return partial(model, **cond)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """The same as an object."""
+
+    scale: float
+
+    def __call__(self, model: Any, **cond: Any) -> Any:
+        return partial(model, **cond)
 
 
 def test_noise_of_a_device_is_shared_out_in_whole_parts(trained):
@@ -923,6 +951,17 @@ def test_a_training_begins_with_a_model_and_goes_on_with_its_chain(tmp_path):
     again = read_run(tmp_path / "run")
     assert read_head(tmp_path / "run" / CHECKPOINT).step == 4
     assert torch.equal(again.schedule.beta, found.schedule.beta)
+    # Killed before the first checkpoint, and done again from the recipe alone.
+    (tmp_path / "run" / CHECKPOINT).unlink()
+    for more in (["--resume", out], [f"--recipe={tmp_path / 'run'}", f"{out}2"]):
+        made = tmp_path / more[-1].rpartition("/")[2]
+        assert main(["train", "--train-steps=2", "--learning-rate=1e-9", *more]) == 0
+        new = read_run(made)
+        assert torch.equal(new.schedule.beta, found.schedule.beta)
+        for mine, theirs in zip(new.parameters(), net.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"give load_model\("):
+        train(read_recipe(made).changed(out=str(tmp_path / "new")), progress=False)
 
 
 def test_pictures_and_lesson_follow_the_model_that_one_begins_with(tmp_path, capsys):

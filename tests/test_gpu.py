@@ -137,7 +137,7 @@ def test_a_tape_is_cut_around_what_no_graph_can_hold():
     assert heard == [18.0, 30.0]
 
 
-def test_gradients_averaged_between_recordings_are_those_of_the_whole_step():
+def test_gradients_averaged_between_recordings_are_those_of_the_whole_step(tmp_path):
     """A team of one, made to talk as if it were many."""
     from torch import distributed
 
@@ -145,9 +145,8 @@ def test_gradients_averaged_between_recordings_are_those_of_the_whole_step():
         def share(self, model: nn.Module) -> None:
             _average(model, 1)
 
-    distributed.init_process_group(
-        "nccl", init_method="tcp://127.0.0.1:29517", rank=0, world_size=1
-    )
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("nccl", store=store, rank=0, world_size=1)
     try:
         found = []
         for kind in (Team, Talking):

@@ -316,6 +316,9 @@ for asked, found in ((True, {on!r}), (False, {off!r})):
     assert [getattr(place, "{name}") for place in places] == was
 with rounded_factors(Speed(tf32=True), torch.device("cpu")):
     assert [getattr(place, "{name}") for place in places] == was
+if {before!r}.startswith("torch.backends.fp32"):
+    torch.backends.fp32_precision = "ieee"  # of all, and all follow
+    assert [getattr(place, "{name}") for place in places] == ["ieee"] * 2
 print(torch.get_float32_matmul_precision() if "set_float32" in {before!r} else "")
 """
 OLD = {"name": "allow_tf32", "on": True, "off": False, "conv": ""}
@@ -333,8 +336,7 @@ NEW = {"name": "fp32_precision", "on": "tf32", "off": "ieee", "conv": ".conv"}
     ],
 )
 def test_how_factors_are_rounded_is_put_back_in_either_spelling(before, names):
-    with rounded_factors(Speed(tf32=True), torch.device("cpu")):
-        said = python(ROUNDED.format(before=before, **names))
+    said = python(ROUNDED.format(before=before, **names))
     assert ("medium" in said) == ("medium" in before)
 
 
@@ -370,6 +372,12 @@ def test_gradients_are_rounded_as_the_machine_wants_and_not_cast():
     list(fit(state, Dataset(torch.ones(4, 1)), optim, machine))
     step = ["forward", "done", "backward", "gradient", "done"]
     assert seen == 2 * step
+
+
+def test_a_processor_rounds_no_factors():
+    before = torch.get_float32_matmul_precision()
+    with rounded_factors(Speed(tf32=True), torch.device("cpu")):
+        assert torch.get_float32_matmul_precision() == before
 
 
 def test_dropout_may_drop_nearly_everything():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import pairwise
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -230,6 +232,21 @@ def test_probabilities_of_the_levels_add_up_to_one(levels, mean, log_variance, d
     assert torch.isfinite(log_p).all() and (log_p <= 1e-6).all()
     error = abs(float(log_p.double().exp().sum()) - 1)
     assert error < 100 * levels * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_logarithm_of_a_level_is_a_number_however_far_off_it_is(dtype):
+    x = torch.linspace(-1, 1, 17, dtype=f64).to(dtype)
+    for variance in (0.0, 1e-30, 1e-4, 1e8, 1e30):
+        for mean in (-1.0, 0.03, 1.0, 40.0):
+            wide = torch.tensor(variance, dtype=dtype)
+            log_p = level_log_prob(x, torch.tensor(mean, dtype=dtype), wide, 17)
+            assert log_p.isfinite().all() and (log_p <= 1e-6).all(), (variance, mean)
+    # ln Phi(-193.75), by its asymptotic series: a black pixel taken for white.
+    far = level_log_prob(x[:1], torch.ones((), dtype=dtype), torch.tensor(1e-4), 17)
+    edge = (1 - (-1 + 1 / 16)) / 0.01
+    wanted = -(edge**2) / 2 - math.log(edge) - math.log(2 * math.pi) / 2 - edge**-2
+    assert float(far) == pytest.approx(wanted, rel=1e-5)
 
 
 @given(few_betas, seeds, variances)

@@ -268,7 +268,10 @@ def rounded_factors(speed: Speed, device: torch.device) -> Iterator[None]:
         wanted: Any = "high" if speed.tf32 else "highest", bool(speed.tf32)
         newer = False
     except RuntimeError:  # the caller uses the newer names, and they do not mix
-        before = matmul.fp32_precision, cudnn.conv.fp32_precision
+        pairs = (torch.backends, matmul), (cudnn, cudnn.conv)
+        values = [(p.fp32_precision, c.fp32_precision) for p, c in pairs]
+        # What is as it is for all goes on to follow that.
+        before = tuple("none" if of_all == own else own for of_all, own in values)
         wanted, newer = ("tf32" if speed.tf32 else "ieee",) * 2, True
 
     def put(pair: tuple[Any, Any]) -> None:

@@ -374,3 +374,16 @@ def test_every_chapter_has_two_exercises_a_widget_and_a_figure():
         assert exercises in (2, 3), f"{where}: {exercises} exercises, 2 or 3 are due"
         for tag in ("widget", "figure"):
             assert tag in tags, f"{where}: no cell is tagged {tag}"
+
+
+def test_a_line_that_does_not_fit_is_named(book):
+    shown = "\n```text\n{}\n```\n"
+    for line, said in (("x" * 92, ""), ("x" * 93, "93 characters; at most 92 fit")):
+        text = chapter_text(("", "x = 1")) + shown.format(line)
+        found = gates.width_problems(chapters_of(book(c01_a=text)))
+        assert len(found) == bool(said) and said in "".join(found)
+        if found:
+            number = int(found[0].split(":")[1])
+            assert text.splitlines()[number - 1] == line
+    text = chapter_text(("", "x = 1  # " + "x" * 80))
+    assert "at most 88" in gates.width_problems(chapters_of(book(c01_a=text)))[0]

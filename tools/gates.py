@@ -413,14 +413,23 @@ def outer_terms(tex: str) -> list[str]:
 
 
 def width_problems(chapters: list[Chapter]) -> list[str]:
-    """Code lines fit the page: at most 88 characters."""
+    """Lines of code fit the page: 88 characters in a cell, 92 in what is only shown."""
     return [
-        f"{chapter.where(cell.line + i)}: {len(line)} characters; at most 88 fit"
+        f"{chapter.where(at + i)}: {len(line)} characters; at most {most} fit"
         for chapter in chapters
-        for cell in chapter.cells
-        for i, line in enumerate(cell.source.splitlines())
-        if len(line) > 88
+        for at, text, most in (
+            *((cell.line, cell.source, 88) for cell in chapter.cells),
+            *(
+                (chapter.text.count("\n", 0, shown.start(1)) + 1, shown[1], 92)
+                for shown in SHOWN.finditer(chapter.text)
+            ),
+        )
+        for i, line in enumerate(text.splitlines())
+        if len(line) > most
     ]
+
+
+SHOWN = re.compile(r"^```(?:text|python)\n(.*?)^```", re.M | re.S)
 
 
 DRAWS = {"rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli"}

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from browser import chromium
+from browser import chromium, open_whole
 from playwright.sync_api import Browser
 from serve import serve
 
@@ -82,8 +82,7 @@ def visit(browser: Browser, address: str) -> tuple[float, list[str]]:
     page = context.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(urlsplit(request.url).path))
-    page.goto(address)
-    page.wait_for_load_state("networkidle")
+    open_whole(page, address)
     paint = page.evaluate(PAINT)
     context.close()
     return paint, asked
@@ -114,8 +113,7 @@ def chapter(browser: Browser, address: str, visits: int) -> dict[str, float]:
 def model(browser: Browser, address: str, visits: int) -> dict[str, float]:
     """How long the model of a page takes, in its reader's browser."""
     page = browser.new_page()
-    page.goto(address)
-    page.wait_for_load_state("networkidle")
+    open_whole(page, address)
     seen = [page.evaluate(MODEL, JOB) for _ in range(visits)]
     page.close()
     opened, made = (

@@ -381,8 +381,8 @@ def _recipe(args: argparse.Namespace, team: "Team") -> "tuple[Recipe, Dataset | 
     out = Path(args.out or base.run.out).expanduser()
     begun = holds_run(out) or (out / RECIPE).exists()
     if args.resume and begun and not args.recipe:
-        found, asked = read_recipe(out), base.changed(**given)
-        if args.preset and asked.data.data != found.data.data:
+        found, asked = read_recipe(out), given.get("data", base.data.data)
+        if args.preset and asked != found.data.data:
             raise ValueError(
                 f"{out} holds a run on {found.data.data}, which is not preset "
                 f"{args.preset}; leave --preset out, or give another --out"
@@ -517,7 +517,7 @@ def _write_images(
     ways: "Callable[[Denoiser, System | None], dict[str, Any]]",
 ) -> None:
     """Make images as the options want them, and in the ways of a verb."""
-    _check_counts(args)
+    _check_said(args)
     from ddpm_lit.output import check_output, write_samples
 
     check_output(args.out)
@@ -705,7 +705,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
 
     Explained in appendix H, The command line.
     """
-    _check_counts(args)
+    _check_said(args)
     out = Path(args.out).expanduser() if args.out else None
     if out and (out.suffix != ".json" or out.exists()):
         raise ValueError(f"--out {args.out} must be a new file that ends in .json")
@@ -762,8 +762,8 @@ def _protocol(
     }
 
 
-def _check_counts(args: argparse.Namespace) -> None:
-    """Raise ValueError for counts that are none."""
+def _check_said(args: argparse.Namespace) -> None:
+    """Raise ValueError for numbers that are none, or a picture over itself."""
     for name in ("num", "batch_size"):
         if getattr(args, name) < 1:
             option = name.replace("_", "-")
@@ -888,15 +888,13 @@ def _said(
 
 def _check_kinds(args: argparse.Namespace, model: "Denoiser", data: "Dataset") -> None:
     """Raise ValueError where the labels of the data are not those of the model."""
-    config: Any = getattr(model.net, "config", None)
-    real = data.cond.get("label")
-    if not config or not config.classes or real is None or args.label is not None:
-        return
-    mine, theirs = tuple(config.label_names), tuple(data.label_names)
-    other = mine and theirs and mine != theirs
-    if other or int(real.max()) >= config.classes:
-        own = ", ".join(config.label_names) or f"0..{config.classes - 1}"
-        raise ValueError(f"{data.name} has other labels than {own}; give --label")
+    from ddpm_lit.runs import check_labels
+
+    try:
+        if args.label is None:
+            check_labels(model, data)
+    except ValueError as error:
+        raise ValueError(f"{error}; give --label") from None
 
 
 def _tell(
@@ -934,14 +932,15 @@ def _shown(model: "Denoiser") -> tuple[str, int]:
 
 def _labels(text: str, config: "UNetConfig") -> list[int]:
     """The labels of a list such as 3,5 or cat,dog."""
+    from ddpm_lit.runs import known_labels
+
     known = {name: i for i, name in enumerate(config.label_names)}
     if not any(name.isdecimal() for name in known):  # else a number would be a name
         known |= {str(i): i for i in range(config.classes)}
-    names = ", ".join(config.label_names) or f"0..{config.classes - 1}"
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
         if part not in known:
-            raise ValueError(f"--label {part!r} is none of {names}")
+            raise ValueError(f"--label {part!r} is none of {known_labels(config)}")
     return [known[part] for part in parts]
 
 

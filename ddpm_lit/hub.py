@@ -30,6 +30,7 @@ from ddpm_lit.models import (
     CONFIG,
     WEIGHTS,
     build_model,
+    in_own_memory,
     save_model,
     unwrapped,
     write_whole,
@@ -832,7 +833,7 @@ def to_diffusers(model: Denoiser, folder: str | Path) -> Path:
         text = json.dumps(values, indent=2) + "\n"
         write_whole(path, partial(Path.write_text, data=text, encoding="utf-8"))
     named = weights_to_diffusers(net.state_dict())
-    named = {name: v.detach().cpu().contiguous() for name, v in named.items()}
+    named = in_own_memory(named)
     write_whole(weights, partial(save_file, named, metadata={"format": "pt"}))
     return folder
 

@@ -38,10 +38,10 @@ from ddpm_lit.models import (
     write_whole,
 )
 from ddpm_lit.networks.fast import quicken
-from ddpm_lit.networks.unet import NETWORKS, UNet, build_unet
+from ddpm_lit.networks.unet import UNet, build_unet
 from ddpm_lit.output import draw_images
-from ddpm_lit.recipes import Diffusion, Lesson, Recipe, recipe_from
-from ddpm_lit.schedules import NoiseSchedule, make_schedule
+from ddpm_lit.recipes import Diffusion, Lesson, Recipe, UNetConfig, recipe_from
+from ddpm_lit.schedules import make_schedule
 from ddpm_lit.team import Team, join_team
 from ddpm_lit.training import (
     Batch,
@@ -66,9 +66,11 @@ __all__ = [
     "TrainingDiverged",
     "build_denoiser",
     "catch_signals",
+    "check_labels",
     "check_resumable",
     "holds_run",
     "keep_metrics",
+    "known_labels",
     "lesson_of",
     "read_head",
     "read_metrics",
@@ -600,19 +602,9 @@ def _first(recipe: Recipe, data: Dataset, team: Team, resume: bool) -> Denoiser:
         raise ValueError(
             f"it begins with {name}: give load_model({name!r}) as denoiser"
         )
-    about, betas = team.together(partial(_described, run))
-    with drawn_from(0, torch.device("cpu")):  # its weights are still to come
-        kind = NETWORKS[about["network"]]
-        net = kind(kind.Config(**about["model"]))
-    d, size = recipe.diffusion, tuple(about["size"])
-    how: dict[str, Any] = {"size": size, "variance": d.samples_with, "clip": d.clip}
-    return Denoiser(net, NoiseSchedule(betas), about["objective"], **how)
-
-
-def _described(run: Run) -> tuple[dict[str, Any], Tensor]:
-    """What the newest whole checkpoint says of its denoiser, and its betas."""
-    file = run.newest()
-    return read_head(file).about, read_tensors(file, "betas")["betas"]
+    model = team.together(partial(read_run, run.folder, average=False))
+    model.variance, model.clip = recipe.diffusion.samples_with, recipe.diffusion.clip
+    return model
 
 
 def _check_fits(model: Denoiser, data: Dataset, lesson: Lesson) -> None:
@@ -623,18 +615,39 @@ def _check_fits(model: Denoiser, data: Dataset, lesson: Lesson) -> None:
             f"the denoiser is for examples of shape {model.size}, and those of "
             f"{data.name} have {data.shape}"
         )
-    label = data.cond.get("label")
-    if lesson.labels and label is None:
+    if lesson.labels:
+        _check_has_labels(data)
+    check_labels(model, data)
+
+
+def _check_has_labels(data: Dataset) -> None:
+    """Raise ValueError for data without labels."""
+    if "label" not in data.cond:
         raise ValueError(
             f"{data.name} has no labels to tell; a folder needs a sub-folder for each"
         )
+
+
+def known_labels(config: UNetConfig) -> str:
+    """The labels of a network, by their names or their numbers.
+
+    Explained in appendix E, A run that loses nothing.
+    """
+    return ", ".join(config.label_names) or f"0..{config.classes - 1}"
+
+
+def check_labels(model: Denoiser, data: Dataset) -> None:
+    """Raise ValueError where the labels of the data are not those of the model.
+
+    Explained in appendix E, A run that loses nothing.
+    """
     config: Any = getattr(model.net, "config", None)
+    label = data.cond.get("label")
     if label is None or not (isinstance(model.net, UNet) and config.classes):
         return
-    names = config.label_names, data.label_names
-    if int(label.max()) >= config.classes or (all(names) and names[0] != names[1]):
-        known = ", ".join(config.label_names) or f"0..{config.classes - 1}"
-        raise ValueError(f"{data.name} has other labels than {known}")
+    mine, theirs = tuple(config.label_names), tuple(data.label_names)
+    if int(label.max()) >= config.classes or (mine and theirs and mine != theirs):
+        raise ValueError(f"{data.name} has other labels than {known_labels(config)}")
 
 
 def build_denoiser(recipe: Recipe, data: Dataset) -> Denoiser:
@@ -672,10 +685,7 @@ def _told(lesson: Lesson, data: Dataset) -> dict[str, Any]:
     found |= {"levels": lesson.most_level > 0, "classes": 0, "label_names": ()}
     if not lesson.labels:
         return found
-    if "label" not in data.cond:
-        raise ValueError(
-            f"{data.name} has no labels to tell; a folder needs a sub-folder for each"
-        )
+    _check_has_labels(data)
     found["classes"] = len(data.label_names) or int(data.cond["label"].max()) + 1
     return {**found, "label_names": data.label_names, "null_label": lesson.drop > 0}
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browser import open_whole
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from conftest import ROOT
@@ -350,8 +351,7 @@ def test_without_scripts_a_cloud_is_a_still_with_words(browser, root):
 def test_the_script_comes_when_a_cloud_comes_near(page):
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto("/forward-process/")
-    page.wait_for_load_state("networkidle")
+    open_whole(page, "/forward-process/")
     assert not any(each.endswith("/cloud.js") for each in asked)
     alive(page, "forward-process")
     assert any(each.endswith("/cloud.js") for each in asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from browser import open_whole
 from playwright.sync_api import Browser, Page, expect
 
 from conftest import ROOT
@@ -48,8 +49,7 @@ def chapters(first: int, last: int) -> list[str]:
 def shares(page: Page, root: str, chapter: str) -> dict[str, float]:
     """Of a chapter's height: code with output, and pictures; and the screen on which
     the first picture begins."""
-    page.goto(f"{root}/{chapter}")
-    page.wait_for_load_state("networkidle")
+    open_whole(page, f"{root}/{chapter}")
     page.evaluate(LOAD)
     return page.evaluate(SHARES)
 
@@ -59,8 +59,7 @@ def opened(browser: Browser, root: str, width: int = WIDE, depth: str = "") -> P
     page = browser.new_page(viewport={"width": width, "height": HIGH})
     if depth:
         page.add_init_script(f"localStorage.depth ??= '{depth}'")
-    page.goto(f"{root}/{CHAPTER}")
-    page.wait_for_load_state("networkidle")
+    open_whole(page, f"{root}/{CHAPTER}")
     return page
 
 
@@ -128,8 +127,7 @@ def test_a_depth_is_there_before_anything_is_drawn(browser, root):
     page.route("**/book.js", lambda route: route.abort())
     for depth in ("ideas", "everything"):
         page.add_init_script(f"localStorage.depth = '{depth}'")
-        page.goto(f"{root}/{CHAPTER}")
-        page.wait_for_load_state("networkidle")
+        open_whole(page, f"{root}/{CHAPTER}")
         assert (code_seen(page) == 0) == (depth == "ideas")
         expect(page.locator(f".depth input[value={depth}]")).to_be_checked()
     page.close()
@@ -138,8 +136,7 @@ def test_a_depth_is_there_before_anything_is_drawn(browser, root):
 def test_without_scripts_the_depth_is_core(browser, root, page):
     context = browser.new_context(java_script_enabled=False)
     plain = context.new_page()
-    plain.goto(f"{root}/{CHAPTER}")
-    plain.wait_for_load_state("networkidle")
+    open_whole(plain, f"{root}/{CHAPTER}")
     assert 0 < code_seen(plain) == code_seen(page)
     expect(plain.locator(".depth")).to_be_hidden()
     context.close()
@@ -157,8 +154,7 @@ def test_what_is_opened_by_hand_stays_open(page):
 @pytest.mark.parametrize("place", ["def-q_sample", "check-eq-kernel", "fig-jump"])
 def test_a_link_leads_into_a_fold(browser, root, place):
     page = opened(browser, root, depth="ideas")
-    page.goto(f"{root}/{CHAPTER}#{place}")
-    page.wait_for_load_state("networkidle")
+    open_whole(page, f"{root}/{CHAPTER}#{place}")
     expect(page.locator(f"#{place}")).to_be_in_viewport()
     assert code_seen(page) == (place != "fig-jump")
     page.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from browser import open_whole
 from playwright.sync_api import Browser, Locator, Page, expect
 from test_pages import AXE, RUN_AXE, STANDARDS, Seen, watch
 
@@ -59,8 +60,7 @@ def test_nothing_of_the_runtime_is_fetched_before_it_is_asked_for(
 ) -> None:
     page, seen = browser.new_page(base_url=root), Seen()
     watch(page, seen)
-    page.goto(PAGE)
-    page.wait_for_load_state("networkidle")
+    open_whole(page, PAGE)
     page.locator(".model").first.scroll_into_view_if_needed()
     page.locator(".model summary").first.click()
     page.locator(".model select").first.select_option("3")
@@ -240,8 +240,7 @@ def test_the_front_page_begins_once_unless_stillness_is_asked_for(
     context = browser.new_context(base_url=root, reduced_motion=motion)
     page, seen = context.new_page(), Seen()
     watch(page, seen)
-    page.goto("/")
-    page.wait_for_load_state("networkidle")
+    open_whole(page, "/")
     box = page.locator(".model")
     if motion == "reduce":
         page.wait_for_timeout(500)

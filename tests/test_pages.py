@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
 import pytest
+from browser import open_whole
 from playwright.sync_api import Browser, Page
 from serve import serve
 
@@ -368,8 +369,7 @@ def plain(browser, root) -> Iterator[Page]:
     """A chapter in a browser without scripts."""
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{root}/forward-process/")
-    page.wait_for_load_state("networkidle")
+    open_whole(page, f"{root}/forward-process/")
     yield page
     context.close()
 
@@ -398,8 +398,7 @@ def test_the_book_works_below_a_path(browser, site):
             seen = book[name] = Seen()
             page = browser.new_page()
             watch(page, seen)
-            page.goto(f"{address}/{name}")
-            page.wait_for_load_state("networkidle")
+            open_whole(page, f"{address}/{name}")
             for key, value in page.evaluate(LOOK).items():
                 setattr(seen, key, value)
             page.close()

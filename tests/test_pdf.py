@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium
+from browser import chromium, open_whole
 from pdf import offer, print_book, printed
 from pypdf import PdfReader
 from pypdfium2 import PdfDocument
@@ -133,8 +133,7 @@ def test_nothing_is_cut_off_at_the_margin(site):
         # The width between the margins of @page, in pixels of CSS.
         page = browser.new_page(viewport={"width": 650, "height": 950})
         page.emulate_media(media="print")
-        page.goto(f"{root}/print/", timeout=300_000)
-        page.wait_for_load_state("networkidle", timeout=300_000)
+        open_whole(page, f"{root}/print/", timeout=300_000)
         boxes = ("pre", ".equation-body", ".table-box", ".output-html", ".ledger td")
         for what in boxes:
             cut = page.evaluate(TOO_WIDE, what)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import open_whole
 from playwright.sync_api import Page, expect
 
 from conftest import public_names
@@ -19,8 +20,7 @@ CHAPTER = "diffusion-kernel/"
 def page(browser, root) -> Iterator[Page]:
     """A chapter on a wide screen."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.goto(f"{root}/{CHAPTER}")  # a busy machine may be idle before it has loaded
-    page.wait_for_load_state("networkidle")
+    open_whole(page, f"{root}/{CHAPTER}")
     yield page
     page.close()
 
@@ -260,8 +260,7 @@ def test_nothing_moves_while_a_page_loads(browser, root, width):
             "list.getEntries().forEach(each => { shift += each.value; }))"
             ".observe({type: 'layout-shift'})"
         )
-        page.goto(f"{root}/{CHAPTER}")
-        page.wait_for_load_state("networkidle")
+        open_whole(page, f"{root}/{CHAPTER}")
         moved.append(page.evaluate("shift"))
         page.close()
     assert min(moved) < 0.05, moved
@@ -271,8 +270,7 @@ def without(browser, root: str, missing: str, chapter: str, width: int = 390):
     """A page of the book that never gets what matches `missing`."""
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.route(missing, lambda route: route.abort())
-    page.goto(f"{root}/{chapter}/")
-    page.wait_for_load_state("networkidle")
+    open_whole(page, f"{root}/{chapter}/")
     return page
 
 

@@ -52,8 +52,16 @@ from ddpm_lit.denoiser import Denoiser
 from ddpm_lit.images import save_grid, save_npz
 from ddpm_lit.machine import Machine
 from ddpm_lit.models import save_model, sweep, write_whole
+from ddpm_lit.networks.unet import build_unet
 from ddpm_lit.output import draw_images, make_pictures, write_samples
-from ddpm_lit.recipes import DataConfig, Recipe, preset, presets, recipe_from
+from ddpm_lit.recipes import (
+    DataConfig,
+    Recipe,
+    UNetConfig,
+    preset,
+    presets,
+    recipe_from,
+)
 from ddpm_lit.runs import (
     CHECKPOINT,
     RECIPE,
@@ -63,9 +71,11 @@ from ddpm_lit.runs import (
     TrainingDiverged,
     build_denoiser,
     catch_signals,
+    check_labels,
     check_resumable,
     holds_run,
     keep_metrics,
+    known_labels,
     read_head,
     read_metrics,
     read_recipe,
@@ -1035,3 +1045,21 @@ def test_a_checkpoint_whose_recipe_is_none_is_no_traceback(run, recipe):
     save_file(load_file(file), file, metadata=about)
     with pytest.raises(ValueError, match="checkpoint"):
         read_head(file)
+
+
+def test_labels_are_those_of_the_model_by_number_and_by_name():
+    named = UNetConfig(base_channels=8, groups=4, classes=2, label_names=("cat", "dog"))
+    plain = replace(named, label_names=())
+    assert (known_labels(named), known_labels(plain)) == ("cat, dog", "0..1")
+    told = {"label": torch.tensor([0, 1])}
+    data = Dataset(torch.zeros(2, 1, 8, 8), told, label_names=("cat", "dog"))
+    other = replace(data, label_names=("cow", "dog"))
+    chain = make_schedule("cosine", 20)
+    mine, numbers = (Denoiser(build_unet(c), chain) for c in (named, plain))
+    for model, fits in ((mine, data), (numbers, data), (numbers, other)):
+        check_labels(model, fits)
+    check_labels(Denoiser(Any2(), chain), other)  # it is told none
+    more = replace(data, cond={"label": torch.tensor([0, 2])})
+    for model, wrong in ((mine, other), (mine, more), (numbers, more)):
+        with pytest.raises(ValueError, match="data has other labels than"):
+            check_labels(model, wrong)

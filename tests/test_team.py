@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,6 +193,24 @@ def test_two_processes_make_the_pictures_of_one(two):
     assert not list(two.glob("*.partial"))
 
 
+def ran(
+    folder: Path, code: str, *words: str | Path, start: Sequence[str] = TEAM
+) -> subprocess.CompletedProcess[str]:
+    """A program at its end, run by two processes unless `start` says otherwise."""
+    script = folder / "script.py"
+    script.write_text(code)
+    line = [sys.executable, *start, str(script), *map(str, words)]
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=300, env=environment()
+    )
+
+
+def succeeds(*given: Any, **how: Any) -> None:
+    """The same, without an error."""
+    done = ran(*given, **how)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 GUEST = """
 from torch import distributed
 from ddpm_lit.team import Team, join_team
@@ -205,13 +225,7 @@ distributed.destroy_process_group()
 
 
 def test_a_group_that_was_there_is_used_and_stays(tmp_path):
-    script = tmp_path / "guest.py"
-    script.write_text(GUEST)
-    line = [sys.executable, *TEAM, str(script)]
-    done = subprocess.run(
-        line, capture_output=True, text=True, timeout=300, env=environment()
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    succeeds(tmp_path, GUEST)
 
 
 LONELY = """
@@ -230,13 +244,8 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_what_befalls_one_process_is_told_by_it(tmp_path):
-    script = tmp_path / "lonely.py"
-    script.write_text(LONELY)
-    line = [sys.executable, *TEAM, str(script), "train", *WORDS]
-    line += ["--train-steps=50", f"--out={tmp_path / 'run'}"]
-    done = subprocess.run(
-        line, capture_output=True, text=True, timeout=300, env=environment()
-    )
+    out = f"--out={tmp_path / 'run'}"
+    done = ran(tmp_path, LONELY, "train", *WORDS, "--train-steps=50", out)
     assert done.returncode != 0
     assert "ddpm-lit train: rank 1: error: out of memory" in done.stderr, done.stderr
 
@@ -301,13 +310,7 @@ assert (shared, listeners() - before) == (4, 2), (shared, listeners() - before)
 
 def test_no_thread_that_heard_words_outlives_the_team(tmp_path):
     # One that still holds an object of Python's when the program ends aborts it.
-    script = tmp_path / "words.py"
-    script.write_text(WORDS_END)
-    line = [sys.executable, *TEAM, str(script)]
-    done = subprocess.run(
-        line, capture_output=True, text=True, timeout=300, env=environment()
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    succeeds(tmp_path, WORDS_END)
 
 
 RECORDED = """
@@ -376,16 +379,7 @@ with join_team("cpu") as me:
 
 
 def test_a_team_that_records_its_steps_averages_between_recordings(tmp_path):
-    script = tmp_path / "recorded.py"
-    script.write_text(RECORDED)
-    done = subprocess.run(
-        [sys.executable, *TEAM, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment(),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    succeeds(tmp_path, RECORDED)
 
 
 LABELLED = """
@@ -418,14 +412,9 @@ train(recipe, denoiser=model, progress=False)
 
 
 def test_a_network_that_is_told_labels_learns_them_in_a_team_too(tmp_path):
-    script = tmp_path / "told.py"
-    script.write_text(LABELLED.format(tests=str(Path(__file__).parent)))
+    code = LABELLED.format(tests=str(Path(__file__).parent))
     for name, start in (("one", []), ("two", TEAM)):
-        line = [sys.executable, *start, str(script), str(tmp_path / name)]
-        done = subprocess.run(
-            line, capture_output=True, text=True, timeout=300, env=environment()
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        succeeds(tmp_path, code, tmp_path / name, start=start)
     assert apart(tmp_path / "one", tmp_path / "two") < 1e-4
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # The tests and the PDF open only pages of this book, and containers rarely offer
@@ -102,6 +102,15 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def open_whole(page: Page, address: str, timeout: float = 30_000) -> None:
+    """Open a page, and wait until it is whole, `timeout` milliseconds at most.
+
+    Idle lines alone do not say so: a busy machine may be idle before it has loaded.
+    """
+    page.goto(address, timeout=timeout)
+    page.wait_for_load_state("networkidle", timeout=timeout)
 
 
 if __name__ == "__main__":

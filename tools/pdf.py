@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from browser import NoBrowser, chromium
+from browser import NoBrowser, chromium, open_whole
 from playwright.sync_api import Browser
 from pypdf import PdfReader
 from serve import serve
@@ -44,8 +44,7 @@ def printed(browser: Browser, address: str, pages: dict[str, int]) -> bytes:
     """
     tab = browser.new_page()
     # All chapters are one long page, which a busy machine reads for a while.
-    tab.goto(address, timeout=300_000)
-    tab.wait_for_load_state("networkidle", timeout=300_000)
+    open_whole(tab, address, timeout=300_000)
     tab.evaluate(FILL, pages)
     tab.evaluate("document.fonts.ready.then(() => true)")
     pdf = tab.pdf(
